@@ -1,0 +1,110 @@
+//! VMSAv8-64 stage-1 descriptors, 4 KiB granule (Arm ARM D8.3). Pure: both machines use it.
+#![forbid(unsafe_code)]
+
+use crate::mm::address::{Frame, PAGE_SHIFT, PAGES_PER_SLOT, PhysAddr};
+use crate::mm::mmu::{Access, Attributes, Entry, Level};
+use tock_registers::LocalRegisterCopy;
+use tock_registers::interfaces::Readable;
+use tock_registers::register_bitfields;
+
+#[allow(missing_docs)] // The macro documents fields, not what it makes of them.
+mod fields {
+    use super::register_bitfields;
+    register_bitfields! {u64,
+        /// The fields of a block, page or table descriptor.
+        pub DESCRIPTOR [
+            /// The descriptor translates.
+            VALID OFFSET(0) NUMBITS(1) [],
+            /// Table (levels 1, 2) or page (level 3), as against block.
+            TABLE_OR_PAGE OFFSET(1) NUMBITS(1) [],
+            /// Which byte of MAIR_EL1 says what memory this is.
+            ATTRIBUTE_INDEX OFFSET(2) NUMBITS(3) [
+                Normal = 0,
+                Device = 1
+            ],
+            /// AP[2]: stores fault.
+            READ_ONLY OFFSET(7) NUMBITS(1) [],
+            /// Shareability.
+            SHAREABILITY OFFSET(8) NUMBITS(2) [
+                InnerShareable = 0b11
+            ],
+            /// The access flag.
+            ACCESSED OFFSET(10) NUMBITS(1) [],
+            /// Belongs to one ASID.
+            NOT_GLOBAL OFFSET(11) NUMBITS(1) [],
+            /// Output address, bits 47:12.
+            OUTPUT OFFSET(12) NUMBITS(36) [],
+            /// One of 16 that the TLB may hold as one.
+            CONTIGUOUS OFFSET(52) NUMBITS(1) [],
+            /// No instruction fetches at EL1.
+            PXN OFFSET(53) NUMBITS(1) [],
+            /// No instruction fetches at EL0.
+            UXN OFFSET(54) NUMBITS(1) []
+        ]
+    }
+}
+pub use fields::DESCRIPTOR;
+
+/// The descriptor of `entry` in a table of `level`, for the application's half: Normal memory, inner shareable, not global.
+///
+/// # Panics
+///
+/// When the entry cannot stand at that level (a page at level 2, a misaligned block), or allows nothing: kernel bugs.
+pub fn encode(entry: Entry, level: Level) -> u64 {
+    match entry {
+        Entry::Invalid => 0,
+        Entry::Table(frame) => {
+            assert!(level != Level::Three, "table descriptor at level 3");
+            (DESCRIPTOR::VALID::SET + DESCRIPTOR::TABLE_OR_PAGE::SET + DESCRIPTOR::OUTPUT.val(frame.0)).value
+        }
+        Entry::Block { frame, attributes } => {
+            assert!(level == Level::Two, "block descriptor at {level:?}");
+            assert!(frame.0 % PAGES_PER_SLOT as u64 == 0, "block descriptor for {frame:?}, not aligned to 2 MiB");
+            leaf(frame, attributes)
+        }
+        Entry::Page { frame, attributes, contiguous } => {
+            assert!(level == Level::Three, "page descriptor at {level:?}");
+            let contiguous = DESCRIPTOR::CONTIGUOUS.val(contiguous as u64).value;
+            leaf(frame, attributes) | DESCRIPTOR::TABLE_OR_PAGE::SET.value | contiguous
+        }
+    }
+}
+
+fn leaf(frame: Frame, Attributes { access, accessed }: Attributes) -> u64 {
+    assert!(access.read && !(access.write && access.execute), "a leaf for {access:?}");
+    (DESCRIPTOR::VALID::SET
+        + DESCRIPTOR::ATTRIBUTE_INDEX::Normal
+        + DESCRIPTOR::READ_ONLY.val(!access.write as u64)
+        + DESCRIPTOR::SHAREABILITY::InnerShareable
+        + DESCRIPTOR::ACCESSED.val(accessed as u64)
+        + DESCRIPTOR::NOT_GLOBAL::SET
+        + DESCRIPTOR::OUTPUT.val(frame.0)
+        + DESCRIPTOR::PXN.val(!access.execute as u64)
+        + DESCRIPTOR::UXN::SET)
+        .value
+}
+
+/// What `raw` means in a table of `level`. A reserved encoding reads as [`Entry::Invalid`], as the walker takes it.
+pub fn decode(raw: u64, level: Level) -> Entry {
+    let descriptor: LocalRegisterCopy<u64, DESCRIPTOR::Register> = LocalRegisterCopy::new(raw);
+    if !descriptor.is_set(DESCRIPTOR::VALID) {
+        return Entry::Invalid;
+    }
+    let frame = PhysAddr(descriptor.read(DESCRIPTOR::OUTPUT) << PAGE_SHIFT).frame();
+    let attributes = Attributes {
+        access: Access {
+            read: true,
+            write: !descriptor.is_set(DESCRIPTOR::READ_ONLY),
+            execute: !descriptor.is_set(DESCRIPTOR::PXN),
+        },
+        accessed: descriptor.is_set(DESCRIPTOR::ACCESSED),
+    };
+    match (level, descriptor.is_set(DESCRIPTOR::TABLE_OR_PAGE)) {
+        (Level::Three, true) => {
+            Entry::Page { frame, attributes, contiguous: descriptor.is_set(DESCRIPTOR::CONTIGUOUS) }
+        }
+        (Level::Three, false) => Entry::Invalid,
+        (_, true) => Entry::Table(frame),
+        (_, false) => Entry::Block { frame, attributes },
+    }
+}

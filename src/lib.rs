@@ -1,0 +1,10 @@
+//! Ashlar: a unikernel for aarch64 that hosts one application and keeps its memory in 2 MiB blocks.
+#![cfg_attr(target_os = "none", no_std)]
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+
+extern crate alloc;
+
+#[path = "../arch/mod.rs"]
+pub mod arch;
+pub mod mm;
+pub mod sync;

@@ -1,0 +1,170 @@
+//! A set of the 512 pages of a slot, or the 512 frames of a block.
+#![forbid(unsafe_code)]
+
+use super::address::{PAGES_PER_GROUP, PAGES_PER_SLOT};
+use core::ops::Range;
+
+const WORDS: usize = PAGES_PER_SLOT / 64;
+
+/// 512 bits, one a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Bits512([u64; WORDS]);
+
+impl Bits512 {
+    /// No bit set.
+    pub const EMPTY: Bits512 = Bits512([0; WORDS]);
+    /// All bits set.
+    pub const FULL: Bits512 = Bits512([u64::MAX; WORDS]);
+
+    /// Whether bit `index` (0..512) is set.
+    #[inline]
+    pub const fn get(&self, index: usize) -> bool {
+        self.0[index / 64] >> (index % 64) & 1 != 0
+    }
+
+    /// Sets bit `index` (0..512).
+    #[inline]
+    pub const fn set(&mut self, index: usize) {
+        self.0[index / 64] |= 1 << (index % 64);
+    }
+
+    /// Clears bit `index` (0..512).
+    #[inline]
+    pub const fn clear(&mut self, index: usize) {
+        self.0[index / 64] &= !(1 << (index % 64));
+    }
+
+    /// The part of `range` that lies in word `word`.
+    #[inline]
+    const fn mask(range: &Range<usize>, word: usize) -> u64 {
+        let (low, high) = (word * 64, word * 64 + 64);
+        let start = if range.start > low { range.start } else { low };
+        let end = if range.end < high { range.end } else { high };
+        if start >= end { 0 } else { (u64::MAX >> (64 - (end - start))) << (start - low) }
+    }
+
+    /// Sets all bits of `range`.
+    #[inline]
+    pub fn set_range(&mut self, range: Range<usize>) {
+        debug_assert!(range.end <= PAGES_PER_SLOT);
+        for word in range.start / 64..range.end.div_ceil(64) {
+            self.0[word] |= Self::mask(&range, word);
+        }
+    }
+
+    /// Clears all bits of `range`.
+    #[inline]
+    pub fn clear_range(&mut self, range: Range<usize>) {
+        debug_assert!(range.end <= PAGES_PER_SLOT);
+        for word in range.start / 64..range.end.div_ceil(64) {
+            self.0[word] &= !Self::mask(&range, word);
+        }
+    }
+
+    /// Whether all bits of `range` are set.
+    #[inline]
+    pub fn all_in(&self, range: Range<usize>) -> bool {
+        (range.start / 64..range.end.div_ceil(64)).all(|word| {
+            let mask = Self::mask(&range, word);
+            self.0[word] & mask == mask
+        })
+    }
+
+    /// Whether any bit of `range` is set.
+    #[inline]
+    pub fn any_in(&self, range: Range<usize>) -> bool {
+        (range.start / 64..range.end.div_ceil(64)).any(|word| self.0[word] & Self::mask(&range, word) != 0)
+    }
+
+    /// How many bits are set.
+    #[inline]
+    pub const fn count(&self) -> usize {
+        let mut sum = 0;
+        let mut word = 0;
+        while word < WORDS {
+            sum += self.0[word].count_ones() as usize;
+            word += 1;
+        }
+        sum
+    }
+
+    /// Whether no bit is set.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|&word| word == 0)
+    }
+
+    /// Whether all bits are set.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.0.iter().all(|&word| word == u64::MAX)
+    }
+
+    /// How many whole groups of 16 are set.
+    pub fn full_groups(&self) -> usize {
+        (0..PAGES_PER_SLOT / PAGES_PER_GROUP)
+            .filter(|group| self.all_in(group * PAGES_PER_GROUP..(group + 1) * PAGES_PER_GROUP))
+            .count()
+    }
+
+    /// Bits set in both.
+    #[inline]
+    pub fn and(&self, other: &Bits512) -> Bits512 {
+        Bits512(core::array::from_fn(|word| self.0[word] & other.0[word]))
+    }
+
+    /// Bits set in either.
+    #[inline]
+    pub fn or(&self, other: &Bits512) -> Bits512 {
+        Bits512(core::array::from_fn(|word| self.0[word] | other.0[word]))
+    }
+
+    /// Bits not set.
+    #[inline]
+    pub fn not(&self) -> Bits512 {
+        Bits512(core::array::from_fn(|word| !self.0[word]))
+    }
+
+    /// The first bit set at or after `from`.
+    #[inline]
+    pub fn next_set(&self, from: usize) -> Option<usize> {
+        if from >= PAGES_PER_SLOT {
+            return None;
+        }
+        let mut word = from / 64;
+        let mut bits = self.0[word] & (u64::MAX << (from % 64));
+        loop {
+            if bits != 0 {
+                return Some(word * 64 + bits.trailing_zeros() as usize);
+            }
+            word += 1;
+            if word == WORDS {
+                return None;
+            }
+            bits = self.0[word];
+        }
+    }
+
+    /// The maximal runs of set bits, in ascending order.
+    pub fn runs(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let mut from = 0;
+        core::iter::from_fn(move || {
+            let start = self.next_set(from)?;
+            let end = self.not().next_set(start).unwrap_or(PAGES_PER_SLOT);
+            from = end;
+            Some(start..end)
+        })
+    }
+
+    /// The 64-bit words, lowest bit first.
+    #[inline]
+    pub const fn words(&self) -> &[u64; WORDS] {
+        &self.0
+    }
+}
+
+impl From<[u64; WORDS]> for Bits512 {
+    fn from(words: [u64; WORDS]) -> Self {
+        Bits512(words)
+    }
+}

@@ -1,0 +1,5 @@
+//! The memory manager.
+
+pub mod address;
+pub mod bits;
+pub mod mmu;

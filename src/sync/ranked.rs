@@ -1,0 +1,167 @@
+//! A spinlock that knows its place in the lock order.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use spin::RelaxStrategy;
+
+/// A lock's place in the order: one is taken only while every lock held has a lower rank, or the same rank and
+/// a lower address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Rank {
+    /// The regions and the directory of slots of the address space.
+    Space,
+    /// One region.
+    Region,
+    /// One slot: its page states, its home, its tables.
+    Slot,
+    /// Slabs of the memory manager's own records.
+    Slab,
+    /// Frames, block records, pools.
+    Frames,
+    /// The console.
+    Console,
+}
+
+const RANKS: usize = Rank::Console as usize + 1;
+const CONTEXTS: usize = 64;
+
+/// For each context (a core, or a simulated one) and rank: the address of the highest lock held, or 0.
+static HELD: [[AtomicUsize; RANKS]; CONTEXTS] = [const { [const { AtomicUsize::new(0) }; RANKS] }; CONTEXTS];
+
+/// How the running context is told, and what a waiting one does.
+static WAITING: spin::Once<Waiting> = spin::Once::new();
+
+/// Who waits for locks, and how. Without one installed there is a single context, and waiting spins.
+#[derive(Clone, Copy)]
+pub struct Waiting {
+    /// The running context, below 64.
+    pub context: fn() -> usize,
+    /// What a context does each time it finds a lock taken.
+    pub relax: fn(),
+}
+
+impl Waiting {
+    /// Installs this as the machine's; only the first one counts.
+    pub fn install(self) {
+        WAITING.call_once(|| self);
+    }
+}
+
+fn context() -> usize {
+    WAITING.get().map_or(0, |waiting| (waiting.context)())
+}
+
+struct Relax;
+
+impl RelaxStrategy for Relax {
+    fn relax() {
+        match WAITING.get() {
+            Some(waiting) => (waiting.relax)(),
+            None => core::hint::spin_loop(),
+        }
+    }
+}
+
+/// A value behind a spinlock with a rank.
+///
+/// # Panics
+///
+/// In debug builds, taking it out of order panics and names both ranks.
+pub struct Ranked<T> {
+    rank: Rank,
+    lock: spin::mutex::SpinMutex<T, Relax>,
+}
+
+impl<T> Ranked<T> {
+    /// A free lock of `rank` around `value`.
+    pub const fn new(rank: Rank, value: T) -> Self {
+        Self { rank, lock: spin::mutex::SpinMutex::new(value) }
+    }
+
+    fn address(&self) -> usize {
+        core::ptr::from_ref(&self.lock).addr()
+    }
+
+    /// Takes the lock; spins while another holds it.
+    #[inline]
+    pub fn lock(&self) -> Guard<'_, T> {
+        if cfg!(debug_assertions) {
+            self.check();
+        }
+        self.guard(self.lock.lock())
+    }
+
+    /// Takes the lock if it is free, whatever else is held: the way from a frame back to its slot.
+    #[inline]
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        self.lock.try_lock().map(|inner| self.guard(inner))
+    }
+
+    /// The value, without locking: the borrow shows that nobody else has it.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.lock.get_mut()
+    }
+
+    #[inline]
+    fn guard<'a>(&'a self, inner: spin::mutex::SpinMutexGuard<'a, T, Relax>) -> Guard<'a, T> {
+        let mut below = 0;
+        if cfg!(debug_assertions) {
+            below = HELD[context()][self.rank as usize].swap(self.address(), Ordering::Relaxed);
+        }
+        Guard { lock: self, below, inner }
+    }
+
+    fn check(&self) {
+        let held = &HELD[context()];
+        let load = |rank: usize| held[rank].load(Ordering::Relaxed);
+        if let Some(above) = (self.rank as usize + 1..RANKS).find(|&rank| load(rank) != 0) {
+            panic!("lock of rank {:?} taken while one of rank number {above} is held", self.rank);
+        }
+        let same = load(self.rank as usize);
+        assert!(same < self.address(), "lock of rank {:?} taken out of address order, or twice", self.rank);
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Ranked<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.lock.try_lock() {
+            Some(value) => value.fmt(f),
+            None => f.write_str("<locked>"),
+        }
+    }
+}
+
+/// Holds a [`Ranked`] lock until dropped.
+pub struct Guard<'a, T> {
+    lock: &'a Ranked<T>,
+    /// The lock of the same rank that was the highest before this one.
+    below: usize,
+    inner: spin::mutex::SpinMutexGuard<'a, T, Relax>,
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if cfg!(debug_assertions) {
+            HELD[context()][self.lock.rank as usize].store(self.below, Ordering::Relaxed);
+        }
+    }
+}
