@@ -27,7 +27,8 @@ fn single_bits() {
     }
     assert!((0..512).all(|index| bits.get(index) == (index % 7 == 0)));
     assert_eq!(bits.next_set(1), Some(7));
-    assert_eq!(bits.next_set(505), None);
+    assert_eq!(bits.next_set(505), Some(511));
+    assert_eq!(bits.next_set(512), None);
     assert!(bits.runs().eq((0..512).step_by(7).map(|index| index..index + 1)));
     bits.clear(0);
     assert_eq!(bits.next_set(0), Some(7));

@@ -5,11 +5,10 @@ use crate::mm::address::{Frame, PAGE_SHIFT, PAGES_PER_SLOT, PhysAddr};
 use crate::mm::mmu::{Access, Attributes, Entry, Level};
 use tock_registers::LocalRegisterCopy;
 use tock_registers::interfaces::Readable;
-use tock_registers::register_bitfields;
 
 #[allow(missing_docs)] // The macro documents fields, not what it makes of them.
 mod fields {
-    use super::register_bitfields;
+    use tock_registers::register_bitfields;
     register_bitfields! {u64,
         /// The fields of a block, page or table descriptor.
         pub DESCRIPTOR [
