@@ -38,7 +38,10 @@ mod fields {
             /// No instruction fetches at EL1.
             PXN OFFSET(53) NUMBITS(1) [],
             /// No instruction fetches at EL0.
-            UXN OFFSET(54) NUMBITS(1) []
+            UXN OFFSET(54) NUMBITS(1) [],
+            /// Software's own (bits 58:55): the page is there but nothing may touch it. With the access flag clear
+            /// every access faults and no TLB holds the entry (Arm ARM D8.4.5), so the frame can stay in the table.
+            NO_ACCESS OFFSET(55) NUMBITS(1) []
         ]
     }
 }
@@ -70,17 +73,19 @@ pub fn encode(entry: Entry, level: Level) -> u64 {
 }
 
 fn leaf(frame: Frame, Attributes { access, accessed }: Attributes) -> u64 {
-    assert!(access.read && !(access.write && access.execute), "a leaf for {access:?}");
+    let none = access == Access::NONE;
+    assert!((access.read || none) && !(access.write && access.execute), "a leaf for {access:?}");
     (DESCRIPTOR::VALID::SET
         + DESCRIPTOR::ATTRIBUTE_INDEX::Normal
         + DESCRIPTOR::READ_ONLY.val(!access.write as u64)
         + DESCRIPTOR::SHAREABILITY::InnerShareable
-        + DESCRIPTOR::ACCESSED.val(accessed as u64)
+        + DESCRIPTOR::ACCESSED.val((accessed && !none) as u64)
         + DESCRIPTOR::NOT_GLOBAL::SET
         + DESCRIPTOR::OUTPUT.val(frame.0)
         + DESCRIPTOR::PXN.val(!access.execute as u64)
-        + DESCRIPTOR::UXN::SET)
-        .value
+        + DESCRIPTOR::UXN::SET
+        + DESCRIPTOR::NO_ACCESS.val(none as u64))
+    .value
 }
 
 /// What `raw` means in a table of `level`. A reserved encoding reads as [`Entry::Invalid`], as the walker takes it.
@@ -90,11 +95,12 @@ pub fn decode(raw: u64, level: Level) -> Entry {
         return Entry::Invalid;
     }
     let frame = PhysAddr(descriptor.read(DESCRIPTOR::OUTPUT) << PAGE_SHIFT).frame();
+    let there = !descriptor.is_set(DESCRIPTOR::NO_ACCESS);
     let attributes = Attributes {
         access: Access {
-            read: true,
-            write: !descriptor.is_set(DESCRIPTOR::READ_ONLY),
-            execute: !descriptor.is_set(DESCRIPTOR::PXN),
+            read: there,
+            write: there && !descriptor.is_set(DESCRIPTOR::READ_ONLY),
+            execute: there && !descriptor.is_set(DESCRIPTOR::PXN),
         },
         accessed: descriptor.is_set(DESCRIPTOR::ACCESSED),
     };

@@ -62,10 +62,23 @@ impl Access {
 /// inner shareable, not global.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Attributes {
-    /// What is allowed; never [`Access::NONE`] in a valid descriptor.
+    /// What is allowed. [`Access::NONE`] keeps the frame in the descriptor and lets nothing touch it.
     pub access: Access,
-    /// The access flag: clear, the first access faults (Cortex-A72 does not set it by itself).
+    /// The access flag: clear, the first access faults (Cortex-A72 does not set it by itself). Always clear with
+    /// [`Access::NONE`].
     pub accessed: bool,
+}
+
+impl Attributes {
+    /// Attributes of memory mapped for `access` and counted as accessed, so that the first touch does not fault again.
+    pub const fn new(access: Access) -> Self {
+        Attributes { access, accessed: access.read }
+    }
+
+    /// Whether an access of kind `wanted` goes through without a fault.
+    pub const fn permits(self, wanted: Access) -> bool {
+        self.accessed && self.access.permits(wanted)
+    }
 }
 
 /// A descriptor, decoded.
@@ -166,4 +179,39 @@ pub unsafe trait Mmu: Sync {
 
     /// Where the kernel sees physical address `at`, which lies in RAM.
     fn linear(&self, at: PhysAddr) -> *mut u8;
+}
+
+// SAFETY: every method is the machine's own.
+unsafe impl<M: Mmu> Mmu for &M {
+    fn read_entry(&self, table: Frame, index: usize, level: Level) -> Entry {
+        (**self).read_entry(table, index, level)
+    }
+    unsafe fn write_entry(&self, table: Frame, index: usize, level: Level, entry: Entry) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { (**self).write_entry(table, index, level, entry) }
+    }
+    fn publish(&self) {
+        (**self).publish()
+    }
+    fn invalidate(&self, what: &Invalidation) {
+        (**self).invalidate(what)
+    }
+    fn zero(&self, first: Frame, count: usize) {
+        (**self).zero(first, count)
+    }
+    fn copy(&self, from: Frame, to: Frame, count: usize) {
+        (**self).copy(from, to, count)
+    }
+    fn is_zero(&self, frame: Frame) -> bool {
+        (**self).is_zero(frame)
+    }
+    fn sync_code(&self, first: Frame, count: usize) {
+        (**self).sync_code(first, count)
+    }
+    fn without_interrupts<R>(&self, section: impl FnOnce() -> R) -> R {
+        (**self).without_interrupts(section)
+    }
+    fn linear(&self, at: PhysAddr) -> *mut u8 {
+        (**self).linear(at)
+    }
 }
