@@ -7,4 +7,6 @@ extern crate alloc;
 #[path = "../arch/mod.rs"]
 pub mod arch;
 pub mod mm;
+#[path = "../platform/mod.rs"]
+pub mod platform;
 pub mod sync;

@@ -1,0 +1,454 @@
+//! Reads the machine from its device tree.
+//!
+//! One walk over the nodes, parents first, with the buses on the way kept in a stack so that addresses can be
+//! translated to the processor's (Devicetree Specification 0.4, sections 2.3 and 3). The bindings read are those of
+//! Linux's `Documentation/devicetree/bindings`. A node whose `status` says that it is disabled is skipped with all
+//! below it.
+#![forbid(unsafe_code)]
+
+use super::machine::{
+    Conduit, Cpu, EnableMethod, Gic, LINEAR_REACH, Limit, Machine, MachineError, Reason, Reserved, Uart, Warning,
+    Warnings,
+};
+use super::tree::{self, MAX_DEPTH, NodePath};
+use crate::mm::address::PhysAddr;
+use arrayvec::ArrayVec;
+use core::ops::Range;
+use fdt::Fdt;
+use fdt::node::FdtNode;
+
+const GIC_V2: [&str; 5] =
+    ["arm,gic-400", "arm,cortex-a15-gic", "arm,cortex-a9-gic", "arm,cortex-a7-gic", "qcom,msm-qgic2"];
+const GIC_V3: [&str; 1] = ["arm,gic-v3"];
+/// PSCI 0.1 has no fixed function numbers and no `SYSTEM_OFF`.
+const PSCI: [&str; 2] = ["arm,psci-1.0", "arm,psci-0.2"];
+
+impl<'t> Machine<'t> {
+    /// Checks and reads the device tree that `bytes` begins with, which lies at physical address `at`.
+    ///
+    /// `bytes` is written to only to remove `FDT_NOP` tokens.
+    ///
+    /// # Errors
+    ///
+    /// A malformed tree, or one that contradicts itself about something that is needed; the error names the node.
+    pub fn parse(bytes: &'t mut [u8], at: PhysAddr) -> Result<Self, MachineError> {
+        let tree = tree::open(bytes)?;
+        let mut survey = Survey::new(&tree.fdt);
+        survey.firmware_reservations()?;
+        if let Some(root) = tree.fdt.all_nodes().next() {
+            survey.chosen(root)?;
+            survey.node(root)?;
+        }
+        let end = at.checked_add(tree.used as u64);
+        let path = NodePath::default();
+        let end = end.ok_or(MachineError::Wraps { node: path, start: at, size: tree.used as u64 })?;
+        survey.reserve(path, at..end, Reason::Tree)?;
+        survey.finish()
+    }
+}
+
+/// A bus on the way from the root to the node being read.
+struct Bus<'t> {
+    address_cells: usize,
+    size_cells: usize,
+    /// How its addresses map to its parent's; `None` if they do not.
+    ranges: Option<&'t [u8]>,
+}
+
+struct Survey<'b, 't> {
+    fdt: &'b Fdt<'t>,
+    machine: Machine<'t>,
+    /// Names of the open nodes, the root's left out.
+    names: ArrayVec<&'t str, MAX_DEPTH>,
+    /// The open nodes as buses, the root first. The node being read is not among them yet.
+    buses: ArrayVec<Bus<'t>, MAX_DEPTH>,
+    /// RAM in the order of the tree.
+    banks: ArrayVec<Range<PhysAddr>, { super::machine::MAX_BANKS }>,
+    /// The node that `/chosen/stdout-path` names.
+    stdout: Option<&'t str>,
+    /// Whether `machine.console` is that node.
+    console_is_stdout: bool,
+}
+
+impl<'b, 't> Survey<'b, 't> {
+    fn new(fdt: &'b Fdt<'t>) -> Self {
+        Self {
+            fdt,
+            machine: Machine {
+                model: "",
+                bootargs: "",
+                banks: ArrayVec::new(),
+                reserved: ArrayVec::new(),
+                initrd: None,
+                console: None,
+                gic: None,
+                psci: None,
+                cpus: ArrayVec::new(),
+                warnings: Warnings::default(),
+            },
+            names: ArrayVec::new(),
+            buses: ArrayVec::new(),
+            banks: ArrayVec::new(),
+            stdout: None,
+            console_is_stdout: false,
+        }
+    }
+
+    fn path(&self) -> NodePath {
+        NodePath::new(self.names.iter().copied())
+    }
+
+    fn firmware_reservations(&mut self) -> Result<(), MachineError> {
+        let node = NodePath::new(["memreserve/"]);
+        for entry in self.fdt.memory_reservations() {
+            let (start, size) = (PhysAddr(entry.address().addr() as u64), entry.size() as u64);
+            let end = start.checked_add(size).ok_or(MachineError::Wraps { node, start, size })?;
+            self.reserve(node, start..end, Reason::Firmware)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the root's own properties, `/aliases` and `/chosen`.
+    fn chosen(&mut self, root: FdtNode<'b, 't>) -> Result<(), MachineError> {
+        self.machine.model = self.text(root, "model").or(self.text(root, "compatible")).unwrap_or("");
+        let Some(chosen) = root.children().find(|node| node.name == "chosen") else { return Ok(()) };
+        self.names.push(chosen.name);
+        self.machine.bootargs = self.text(chosen, "bootargs").unwrap_or("");
+        // The part after the colon configures the line: "/pl011@9000000:115200n8".
+        let stdout = self.text(chosen, "stdout-path").and_then(|path| path.split(':').next());
+        let initrd = [chosen.property("linux,initrd-start"), chosen.property("linux,initrd-end")];
+        if initrd.iter().any(Option::is_some) {
+            let [start, end] = initrd.map(|end| end.and_then(|end| number(end.value)).map(PhysAddr));
+            self.machine.initrd = start.zip(end).filter(|(start, end)| start < end).map(|(start, end)| start..end);
+            match self.machine.initrd.clone() {
+                Some(range) => self.reserve(self.path(), range, Reason::Initrd)?,
+                None => self.machine.warnings.push(Warning::Initrd),
+            }
+        }
+        self.names.clear();
+        self.stdout = match stdout {
+            Some(alias) if !alias.starts_with('/') => {
+                let aliases = root.children().find(|node| node.name == "aliases");
+                aliases.and_then(|aliases| aliases.property(alias)).and_then(|path| first_text(path.value).ok())
+            }
+            path => path,
+        };
+        Ok(())
+    }
+
+    /// Reads `node` and all below it.
+    fn node(&mut self, node: FdtNode<'b, 't>) -> Result<(), MachineError> {
+        self.device(node)?;
+        let cells = node.cell_sizes();
+        self.buses.push(Bus {
+            address_cells: cells.address_cells,
+            size_cells: cells.size_cells,
+            ranges: node.property("ranges").map(|ranges| ranges.value),
+        });
+        for child in node.children() {
+            self.names.push(child.name);
+            let is_core = self.names.len() == 2 && self.names[0] == "cpus";
+            if is_core {
+                self.cpu(child)?;
+            } else if is_enabled(child) {
+                self.node(child)?;
+            }
+            self.names.pop();
+        }
+        self.buses.pop();
+        Ok(())
+    }
+
+    fn device(&mut self, node: FdtNode<'b, 't>) -> Result<(), MachineError> {
+        if node.property("device_type").is_some_and(|kind| first_text(kind.value) == Ok("memory")) {
+            return self.memory(node);
+        }
+        if self.names.len() == 2 && self.names[0] == "reserved-memory" {
+            return self.reserved_memory(node);
+        }
+        let Some(compatible) = node.property("compatible").map(|property| property.value) else { return Ok(()) };
+        if is_any_of(compatible, &["arm,pl011"]) {
+            self.uart(node)
+        } else if is_any_of(compatible, &GIC_V2) || is_any_of(compatible, &GIC_V3) {
+            self.gic(node, is_any_of(compatible, &GIC_V3))
+        } else if is_any_of(compatible, &PSCI) {
+            self.psci(node);
+            Ok(())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn memory(&mut self, node: FdtNode<'b, 't>) -> Result<(), MachineError> {
+        let path = self.path();
+        for entry in self.reg(node)? {
+            let (start, size) = entry?;
+            let range =
+                self.translate(start, size)?.ok_or(MachineError::Untranslated { node: path, address: start })?;
+            if size == 0 {
+                self.machine.warnings.push(Warning::EmptyBank { node: path });
+                continue;
+            }
+            if range.end > LINEAR_REACH {
+                let start = range.start.max(LINEAR_REACH);
+                self.machine.warnings.push(Warning::BeyondReach { node: path, start, size: range.end - start });
+            }
+            let range = range.start..range.end.min(LINEAR_REACH);
+            if range.start < range.end && self.banks.try_push(range).is_err() {
+                self.machine.warnings.push(Warning::Ignored { node: path, what: Limit::Banks });
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A child of `/reserved-memory`. One without `reg` asks its system to choose a place for a driver that Ashlar does
+    /// not have.
+    fn reserved_memory(&mut self, node: FdtNode<'b, 't>) -> Result<(), MachineError> {
+        if node.property("reg").is_none() {
+            return Ok(());
+        }
+        let (path, no_map) = (self.path(), node.property("no-map").is_some());
+        for entry in self.reg(node)? {
+            let (start, size) = entry?;
+            let range =
+                self.translate(start, size)?.ok_or(MachineError::Untranslated { node: path, address: start })?;
+            self.reserve(path, range, Reason::Node { no_map })?;
+        }
+        Ok(())
+    }
+
+    /// A PL011. The first one is the console, unless `stdout-path` names another: on a Raspberry Pi it names the mini
+    /// UART, which is no PL011.
+    fn uart(&mut self, node: FdtNode<'b, 't>) -> Result<(), MachineError> {
+        let is_stdout = self.stdout.is_some_and(|stdout| self.is_at(stdout));
+        if self.console_is_stdout || (self.machine.console.is_some() && !is_stdout) {
+            return Ok(());
+        }
+        let (address, size) = self.first_reg(node)?;
+        let Some(range) = self.translate(address, size)? else { return Ok(()) };
+        let clock = node.property("clocks").and_then(|clocks| cell(clocks.value, 0));
+        let clock = clock.and_then(|phandle| self.fdt.find_phandle(phandle));
+        let clock = clock.and_then(|clock| clock.property("clock-frequency"));
+        let clock = clock.and_then(|hertz| cell(hertz.value, 0)).filter(|&hertz| hertz != 0);
+        self.machine.console = Some(Uart { base: range.start, clock });
+        self.console_is_stdout = is_stdout;
+        Ok(())
+    }
+
+    fn gic(&mut self, node: FdtNode<'b, 't>, is_v3: bool) -> Result<(), MachineError> {
+        if self.machine.gic.is_some() {
+            return Ok(());
+        }
+        let path = self.path();
+        let length = node.property("reg").map_or(0, |reg| reg.value.len());
+        let regions = node.property("#redistributor-regions").and_then(|regions| cell(regions.value, 0)).unwrap_or(1);
+        let mut ranges = ArrayVec::<_, { super::machine::MAX_REDISTRIBUTORS }>::new();
+        let mut distributor = None;
+        let wanted = if is_v3 { 1 + regions as usize } else { 2 };
+        for entry in self.reg(node)?.take(wanted) {
+            let (address, size) = entry?;
+            let Some(range) = self.translate(address, size)? else { return Ok(()) };
+            if distributor.is_none() {
+                distributor = Some(range);
+            } else if ranges.try_push(range).is_err() {
+                self.machine.warnings.push(Warning::Ignored { node: path, what: Limit::Redistributors });
+                break;
+            }
+        }
+        let incomplete = MachineError::Reg { node: path, length };
+        let (distributor, first) = distributor.zip(ranges.first().cloned()).ok_or(incomplete)?;
+        self.machine.gic = Some(if is_v3 {
+            Gic::V3 { distributor, redistributors: ranges }
+        } else {
+            Gic::V2 { distributor, cpu_interface: first }
+        });
+        Ok(())
+    }
+
+    fn psci(&mut self, node: FdtNode<'b, 't>) {
+        match node.property("method").map(|method| first_text(method.value)) {
+            Some(Ok("hvc")) => self.machine.psci = Some(Conduit::Hvc),
+            Some(Ok("smc")) => self.machine.psci = Some(Conduit::Smc),
+            _ => self.machine.warnings.push(Warning::PsciMethod { node: self.path() }),
+        }
+    }
+
+    /// A child of `/cpus`. One that is "disabled" only waits to be started; one that failed is left out.
+    fn cpu(&mut self, node: FdtNode<'b, 't>) -> Result<(), MachineError> {
+        let is = |property: &str, wanted: &str| {
+            node.property(property).is_some_and(|property| first_text(property.value) == Ok(wanted))
+        };
+        let has_failed = node.property("status").is_some_and(|status| status.value.starts_with(b"fail"));
+        if !is("device_type", "cpu") || has_failed {
+            return Ok(());
+        }
+        let value = node.property("reg").map_or(&[][..], |reg| reg.value);
+        let address_cells = self.buses.last().map_or(0, |cpus| cpus.address_cells);
+        let mpidr = match address_cells {
+            1 | 2 => cells(value, 0, address_cells).ok_or(MachineError::Reg { node: self.path(), length: value.len() }),
+            _ => Err(MachineError::Cells { node: self.path(), address: address_cells, size: 0 }),
+        }?;
+        let release = node.property("cpu-release-addr").and_then(|release| number(release.value));
+        let enable = match release {
+            _ if is("enable-method", "psci") => EnableMethod::Psci,
+            Some(release) if is("enable-method", "spin-table") => {
+                EnableMethod::SpinTable { release: PhysAddr(release) }
+            }
+            _ => EnableMethod::Unknown,
+        };
+        if self.machine.cpus.try_push(Cpu { mpidr, enable }).is_err() {
+            self.machine.warnings.push(Warning::Ignored { node: self.path(), what: Limit::Cpus });
+        }
+        Ok(())
+    }
+
+    fn reserve(&mut self, node: NodePath, range: Range<PhysAddr>, reason: Reason) -> Result<(), MachineError> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let kept = self.machine.reserved.try_push(Reserved { range, reason });
+        kept.map_err(|_| MachineError::TooManyReserved { node })
+    }
+
+    /// Sorts the banks, merges those that touch or overlap, and checks what depends on them.
+    fn finish(mut self) -> Result<Machine<'t>, MachineError> {
+        self.banks.sort_unstable_by_key(|bank| bank.start);
+        let machine = &mut self.machine;
+        for bank in self.banks {
+            match machine.banks.last_mut() {
+                Some(last) if bank.start <= last.end => {
+                    let size = last.end.min(bank.end) - bank.start;
+                    if size != 0 {
+                        machine.warnings.push(Warning::OverlappingBanks { start: bank.start, size });
+                    }
+                    last.end = last.end.max(bank.end);
+                }
+                _ => machine.banks.push(bank),
+            }
+        }
+        if machine.banks.is_empty() {
+            return Err(MachineError::NoMemory);
+        }
+        let is_in_ram =
+            |range: &Range<PhysAddr>| machine.banks.iter().any(|b| b.start <= range.start && range.end <= b.end);
+        if machine.initrd.as_ref().is_some_and(|initrd| !is_in_ram(initrd)) {
+            machine.initrd = None;
+            machine.reserved.retain(|reserved| reserved.reason != Reason::Initrd);
+            machine.warnings.push(Warning::Initrd);
+        }
+        Ok(self.machine)
+    }
+
+    /// Entries of `node`'s `reg`: address and size on its parent's bus.
+    fn reg(
+        &self,
+        node: FdtNode<'b, 't>,
+    ) -> Result<impl Iterator<Item = Result<(u64, u64), MachineError>> + use<'b, 't>, MachineError> {
+        let path = self.path();
+        let (address, size) = self.buses.last().map_or((0, 0), |bus| (bus.address_cells, bus.size_cells));
+        if !(1..=2).contains(&address) || !(1..=2).contains(&size) {
+            return Err(MachineError::Cells { node: path, address, size });
+        }
+        let value = node.property("reg").map_or(&[][..], |reg| reg.value);
+        let malformed = MachineError::Reg { node: path, length: value.len() };
+        let entry = (address + size) * 4;
+        if value.is_empty() || value.len() % entry != 0 {
+            return Err(malformed);
+        }
+        Ok(value
+            .chunks_exact(entry)
+            .map(move |entry| cells(entry, 0, address).zip(cells(entry, address, size)).ok_or(malformed)))
+    }
+
+    fn first_reg(&self, node: FdtNode<'b, 't>) -> Result<(u64, u64), MachineError> {
+        let missing = MachineError::Reg { node: self.path(), length: 0 };
+        self.reg(node)?.next().unwrap_or(Err(missing))
+    }
+
+    /// The processor's addresses of `size` bytes at `address` on the bus of the node being read; `None` if a bus on the
+    /// way has no `ranges`, so that the processor cannot address it at all.
+    fn translate(&self, mut address: u64, size: u64) -> Result<Option<Range<PhysAddr>>, MachineError> {
+        let node = self.path();
+        for pair in self.buses.windows(2).rev() {
+            let [parent, bus] = pair else { continue };
+            let Some(ranges) = bus.ranges else { return Ok(None) };
+            if ranges.is_empty() {
+                continue;
+            }
+            let widths = [bus.address_cells, parent.address_cells, bus.size_cells];
+            if !widths.iter().all(|width| (1..=2).contains(width)) {
+                return Err(MachineError::Cells { node, address: bus.address_cells, size: bus.size_cells });
+            }
+            let [child_cells, parent_cells, size_cells] = widths;
+            let entry = (child_cells + parent_cells + size_cells) * 4;
+            if ranges.len() % entry != 0 {
+                return Err(MachineError::Ranges { node, length: ranges.len() });
+            }
+            let translated = ranges.chunks_exact(entry).find_map(|entry| {
+                let from = cells(entry, 0, child_cells)?;
+                let to = cells(entry, child_cells, parent_cells)?;
+                let length = cells(entry, child_cells + parent_cells, size_cells)?;
+                let offset = address.checked_sub(from)?;
+                if offset.checked_add(size)? <= length { to.checked_add(offset) } else { None }
+            });
+            address = translated.ok_or(MachineError::Untranslated { node, address })?;
+        }
+        let start = PhysAddr(address);
+        let end = start.checked_add(size).ok_or(MachineError::Wraps { node, start, size })?;
+        Ok(Some(start..end))
+    }
+
+    /// Whether `path` names the node being read. A path may leave out unit addresses.
+    fn is_at(&self, path: &str) -> bool {
+        let mut wanted = path.split('/').skip(1);
+        let base = |name: &'t str| name.split('@').next();
+        self.names.iter().all(|name| wanted.next().is_some_and(|part| part == *name || Some(part) == base(name)))
+            && wanted.next().is_none()
+    }
+
+    /// The first string of a property; a warning if it is not text.
+    fn text(&mut self, node: FdtNode<'b, 't>, property: &'static str) -> Option<&'t str> {
+        let text = first_text(node.property(property)?.value);
+        if text.is_err() {
+            self.machine.warnings.push(Warning::Text { node: self.path(), property });
+        }
+        text.ok()
+    }
+}
+
+/// `status` is absent, "okay" or (older trees) "ok".
+fn is_enabled(node: FdtNode<'_, '_>) -> bool {
+    node.property("status").is_none_or(|status| matches!(first_text(status.value), Ok("okay" | "ok")))
+}
+
+/// Whether a list of strings holds one of `wanted`.
+fn is_any_of(list: &[u8], wanted: &[&str]) -> bool {
+    list.split(|&byte| byte == 0).any(|name| wanted.iter().any(|wanted| name == wanted.as_bytes()))
+}
+
+/// The text before the first zero byte.
+fn first_text(value: &[u8]) -> Result<&str, core::str::Utf8Error> {
+    core::str::from_utf8(value.split(|&byte| byte == 0).next().unwrap_or_default())
+}
+
+/// A number of one or two cells, by the property's length.
+fn number(value: &[u8]) -> Option<u64> {
+    match value.len() {
+        4 => cells(value, 0, 1),
+        8 => cells(value, 0, 2),
+        _ => None,
+    }
+}
+
+/// The number in `count` cells (one or two) from cell `index` on.
+fn cells(value: &[u8], index: usize, count: usize) -> Option<u64> {
+    let first = cell(value, index)?.into();
+    if count == 1 { Some(first) } else { Some(first << 32 | u64::from(cell(value, index + 1)?)) }
+}
+
+/// Cell `index` of a property.
+fn cell(value: &[u8], index: usize) -> Option<u32> {
+    let bytes = value.get(index * 4..)?.first_chunk()?;
+    Some(u32::from_be_bytes(*bytes))
+}

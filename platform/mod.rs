@@ -1,0 +1,38 @@
+//! The machine around the processor: QEMU `virt` and Raspberry Pi 4, found through the flattened device tree.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `tree.rs` | checks the tree, so that the `fdt` crate cannot panic on it |
+//! | `machine.rs` | what a tree says, as plain data |
+//! | `discover.rs` | reads a tree into that |
+
+pub mod discover;
+pub mod machine;
+pub mod tree;
+
+use tree::{HEADER_SIZE, TreeError};
+
+/// The bytes of the device tree at `start`, of which the header says how many there are.
+///
+/// # Errors
+///
+/// What the header alone shows, as [`tree::total_size`]; [`TreeError::Absent`] for a null pointer and
+/// [`TreeError::Truncated`] if the tree is longer than `mapped` bytes.
+///
+/// # Safety
+///
+/// Unless null, `start` is valid for reads and writes of `mapped` bytes for `'t`, and nothing else uses those bytes that
+/// turn out to be the tree's.
+pub unsafe fn tree_at<'t>(start: *mut u8, mapped: usize) -> Result<&'t mut [u8], TreeError> {
+    if start.is_null() {
+        return Err(TreeError::Absent);
+    }
+    // SAFETY: the caller vouches for `mapped` bytes, and this is not more; the borrow ends before the next one begins.
+    let header = unsafe { core::slice::from_raw_parts(start, HEADER_SIZE.min(mapped)) };
+    let needed = tree::total_size(header)?;
+    if needed > mapped {
+        return Err(TreeError::Truncated { needed, available: mapped });
+    }
+    // SAFETY: the caller vouches for `mapped` bytes, for `'t`, and for their being nobody else's.
+    Ok(unsafe { core::slice::from_raw_parts_mut(start, needed) })
+}

@@ -1,0 +1,105 @@
+//! The machine as device trees describe it: QEMU's own, and one of a Raspberry Pi's shape.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+extern crate alloc;
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use ashlar::mm::address::PhysAddr;
+use ashlar::platform::machine::{Conduit, Cpu, EnableMethod, Gic, Machine, Reason, Reserved, Uart};
+use core::ops::Range;
+
+const VIRT: &[u8] = include_bytes!("data/virt.dtb");
+const VIRT_GICV3: &[u8] = include_bytes!("data/virt-gicv3.dtb");
+const VIRT_NUMA: &[u8] = include_bytes!("data/virt-numa.dtb");
+const VIRT_SECURE: &[u8] = include_bytes!("data/virt-secure.dtb");
+const PI4: &[u8] = include_bytes!("data/pi4.dtb");
+
+/// Where the trees of these tests say that they lie.
+const AT: PhysAddr = PhysAddr(0x4800_0000);
+
+fn range(start: u64, end: u64) -> Range<PhysAddr> {
+    PhysAddr(start)..PhysAddr(end)
+}
+
+fn parse(tree: &[u8], check: impl FnOnce(&Machine<'_>)) {
+    let mut bytes = Vec::from(tree);
+    match Machine::parse(&mut bytes, AT) {
+        Ok(machine) => check(&machine),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn virt() {
+    parse(VIRT, |machine| {
+        assert_eq!(machine.model, "linux,dummy-virt");
+        assert_eq!(machine.bootargs, "");
+        assert_eq!(machine.banks[..], [range(0x4000_0000, 0x8000_0000)]);
+        assert_eq!(machine.ram(), 1 << 30);
+        let tree = Reserved { range: AT..AT + VIRT.len() as u64, reason: Reason::Tree };
+        assert_eq!(machine.reserved[..], [tree]);
+        assert_eq!(machine.initrd, None);
+        assert_eq!(machine.console, Some(Uart { base: PhysAddr(0x900_0000), clock: Some(24_000_000) }));
+        let (distributor, cpu_interface) = (range(0x800_0000, 0x801_0000), range(0x801_0000, 0x802_0000));
+        assert_eq!(machine.gic, Some(Gic::V2 { distributor, cpu_interface }));
+        assert_eq!(machine.psci, Some(Conduit::Hvc));
+        assert_eq!(machine.cpus[..], [Cpu { mpidr: 0, enable: EnableMethod::Unknown }]);
+        assert_eq!(machine.warnings.iter().count(), 0);
+    });
+}
+
+/// Four cores, a GICv3, entered at EL2, so that PSCI is called by `SMC`.
+fn virt_with_gicv3() {
+    parse(VIRT_GICV3, |machine| {
+        assert_eq!(machine.banks[..], [range(0x4000_0000, 0x1_4000_0000)]);
+        let Some(Gic::V3 { distributor, redistributors }) = &machine.gic else { panic!("{:?}", machine.gic) };
+        assert_eq!(*distributor, range(0x800_0000, 0x801_0000));
+        assert_eq!(redistributors[..], [range(0x80a_0000, 0x900_0000)]);
+        assert_eq!(machine.psci, Some(Conduit::Smc));
+        let cpus: Vec<_> = (0..4).map(|mpidr| Cpu { mpidr, enable: EnableMethod::Psci }).collect();
+        assert_eq!(machine.cpus[..], cpus);
+    });
+}
+
+/// Two memory nodes that touch become one bank.
+fn virt_with_two_nodes() {
+    parse(VIRT_NUMA, |machine| assert_eq!(machine.banks[..], [range(0x4000_0000, 0xc000_0000)]));
+}
+
+/// Secure RAM and the secure UART are disabled for a normal-world system.
+fn virt_with_a_secure_world() {
+    parse(VIRT_SECURE, |machine| {
+        assert_eq!(machine.banks[..], [range(0x4000_0000, 0x4100_0000)]);
+        assert_eq!(machine.console.as_ref().map(|uart| uart.base), Some(PhysAddr(0x900_0000)));
+    });
+}
+
+fn pi4() {
+    parse(PI4, |machine| {
+        assert_eq!(machine.model, "Raspberry Pi 4 Model B");
+        assert_eq!(machine.bootargs, "log=debug words=\"two words\"");
+        let banks = [range(0, 0x3c00_0000), range(0x4000_0000, 0xfc00_0000), range(0x1_0000_0000, 0x1_ffff_ffff)];
+        assert_eq!(machine.banks[..], banks);
+        let reserved = [
+            Reserved { range: range(0, 0x1000), reason: Reason::Firmware },
+            Reserved { range: range(0x200_0000, 0x234_5678), reason: Reason::Initrd },
+            Reserved { range: range(0x3bf0_0000, 0x3c00_0000), reason: Reason::Node { no_map: true } },
+            Reserved { range: range(0x3be0_0000, 0x3be0_1000), reason: Reason::Node { no_map: false } },
+            Reserved { range: range(0x3be0_2000, 0x3be0_4000), reason: Reason::Node { no_map: false } },
+            Reserved { range: AT..AT + PI4.len() as u64, reason: Reason::Tree },
+        ];
+        assert_eq!(machine.reserved[..], reserved);
+        assert_eq!(machine.initrd, Some(range(0x200_0000, 0x234_5678)));
+        // stdout-path names the mini UART; uart3 comes first but is disabled.
+        assert_eq!(machine.console, Some(Uart { base: PhysAddr(0xfe20_1000), clock: None }));
+        let (distributor, cpu_interface) = (range(0xff84_1000, 0xff84_2000), range(0xff84_2000, 0xff84_4000));
+        assert_eq!(machine.gic, Some(Gic::V2 { distributor, cpu_interface }));
+        assert_eq!(machine.psci, None);
+        let cpu = |mpidr, release| Cpu { mpidr, enable: EnableMethod::SpinTable { release: PhysAddr(release) } };
+        assert_eq!(machine.cpus[..], [cpu(0, 0xd8), cpu(1, 0xe0)]);
+        let warnings: Vec<_> = machine.warnings.iter().map(|warning| warning.to_string()).collect();
+        assert_eq!(warnings, ["/memory@0: bank of 0 bytes"]);
+    });
+}
+
+ashlar_test::tests! { virt, virt_with_gicv3, virt_with_two_nodes, virt_with_a_secure_world, pi4 }
