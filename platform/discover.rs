@@ -353,7 +353,7 @@ impl<'b, 't> Survey<'b, 't> {
         let value = node.property("reg").map_or(&[][..], |reg| reg.value);
         let malformed = MachineError::Reg { node: path, length: value.len() };
         let entry = (address + size) * 4;
-        if value.is_empty() || value.len() % entry != 0 {
+        if value.is_empty() || !value.len().is_multiple_of(entry) {
             return Err(malformed);
         }
         Ok(value
@@ -382,7 +382,7 @@ impl<'b, 't> Survey<'b, 't> {
             }
             let [child_cells, parent_cells, size_cells] = widths;
             let entry = (child_cells + parent_cells + size_cells) * 4;
-            if ranges.len() % entry != 0 {
+            if !ranges.len().is_multiple_of(entry) {
                 return Err(MachineError::Ranges { node, length: ranges.len() });
             }
             let translated = ranges.chunks_exact(entry).find_map(|entry| {

@@ -301,7 +301,7 @@ impl Layout {
             let end = offset.checked_add(size).filter(|&end| end <= bytes.len());
             match end {
                 None => Err(TreeError::OutOfBounds { part, offset, size }),
-                Some(_) if offset % align != 0 => Err(TreeError::Misaligned { part, offset }),
+                Some(_) if !offset.is_multiple_of(align) => Err(TreeError::Misaligned { part, offset }),
                 Some(end) => Ok(offset..end),
             }
         };

@@ -1,0 +1,247 @@
+//! Boot arguments: `key=value` words of the device tree's `/chosen/bootargs`.
+//!
+//! Words are separated by blanks; double quotes around a word or around its value keep blanks (`query="two words"`,
+//! `"query=two words"`). There is no escape for a double quote. The kernel's own keys are in [`KEYS`]; of a key given
+//! twice the last counts. Every other word is the application's.
+#![forbid(unsafe_code)]
+
+use arrayvec::ArrayVec;
+use core::fmt;
+use log::LevelFilter;
+
+/// When memory is backed by blocks: Linux's `transparent_hugepage`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TransparentHugepage {
+    /// Wherever a region does not say never.
+    #[default]
+    Always,
+    /// Only where a region asks for it.
+    Madvise,
+    /// Nowhere.
+    Never,
+}
+
+/// How much the first touch of a slot prepares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum FaultMode {
+    /// A group at a time, promoted in place when the slot is full.
+    #[default]
+    Adaptive,
+    /// The whole block at once.
+    Eager,
+}
+
+/// A key that the kernel knows.
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// The values it takes, for people.
+    pub allowed: &'static str,
+    /// Stores `value`; whether it is one of the allowed ones.
+    set: for<'a> fn(arguments: &mut Arguments<'a>, value: &'a str) -> bool,
+}
+
+/// The kernel's keys.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "log",
+        allowed: "off, error, warn, info, debug, trace",
+        set: |arguments, value| store(&mut arguments.log, value.parse().ok()),
+    },
+    Key {
+        name: "semihosting",
+        allowed: "on, off",
+        set: |arguments, value| store(&mut arguments.semihosting, switch(value)),
+    },
+    Key {
+        name: "transparent_hugepage",
+        allowed: "always, madvise, never",
+        set: |arguments, value| {
+            let choice = match value {
+                "always" => Some(TransparentHugepage::Always),
+                "madvise" => Some(TransparentHugepage::Madvise),
+                "never" => Some(TransparentHugepage::Never),
+                _ => None,
+            };
+            store(&mut arguments.transparent_hugepage, choice)
+        },
+    },
+    Key {
+        name: "fault",
+        allowed: "adaptive, eager",
+        set: |arguments, value| {
+            let choice = match value {
+                "adaptive" => Some(FaultMode::Adaptive),
+                "eager" => Some(FaultMode::Eager),
+                _ => None,
+            };
+            store(&mut arguments.fault, choice)
+        },
+    },
+    Key {
+        name: "overcommit",
+        allowed: "on, off",
+        set: |arguments, value| store(&mut arguments.overcommit, switch(value)),
+    },
+    Key {
+        name: "out",
+        allowed: "a directory of the host",
+        set: |arguments, value| store(&mut arguments.out, (!value.is_empty()).then_some(Some(value))),
+    },
+];
+
+/// The boot arguments, read.
+#[derive(Clone, Debug)]
+pub struct Arguments<'a> {
+    text: &'a str,
+    /// What is logged: this level and the graver ones. `log=`, default `warn`.
+    pub log: LevelFilter,
+    /// Whether there is a host that answers semihosting calls. `semihosting=`, default off: without one the
+    /// instruction is undefined.
+    pub semihosting: bool,
+    /// `transparent_hugepage=`.
+    pub transparent_hugepage: TransparentHugepage,
+    /// `fault=`.
+    pub fault: FaultMode,
+    /// Whether more memory may be mapped than there is RAM. `overcommit=`, default off.
+    pub overcommit: bool,
+    /// Directory of the host for output files. `out=`.
+    pub out: Option<&'a str>,
+    /// What could not be understood; past the first 8 they are dropped.
+    pub warnings: ArrayVec<ArgumentWarning<'a>, 8>,
+}
+
+/// A boot argument that could not be understood.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ArgumentWarning<'a> {
+    /// A known key with a value that it does not take; its default is kept.
+    Value {
+        /// The argument.
+        argument: Argument<'a>,
+        /// The values that the key takes.
+        allowed: &'static str,
+    },
+    /// A double quote without its partner: it reaches to the end of the line.
+    Quote {
+        /// The text from the quote on.
+        text: &'a str,
+    },
+}
+
+impl fmt::Display for ArgumentWarning<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value { argument, allowed } => {
+                write!(f, "boot argument {argument} is ignored: {} takes {allowed}", argument.key)
+            }
+            Self::Quote { text } => write!(f, "boot arguments: no closing quote after {text}"),
+        }
+    }
+}
+
+/// One word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Argument<'a> {
+    /// What is before the first `=`, or the whole word.
+    pub key: &'a str,
+    /// What is after the first `=`, without quotes.
+    pub value: Option<&'a str>,
+}
+
+impl fmt::Display for Argument<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.value {
+            Some(value) => write!(f, "{}={value}", self.key),
+            None => f.write_str(self.key),
+        }
+    }
+}
+
+impl<'a> Arguments<'a> {
+    /// Reads `text`. What cannot be understood becomes a warning, never an error.
+    pub fn parse(text: &'a str) -> Self {
+        let mut arguments = Self {
+            text,
+            log: LevelFilter::Warn,
+            semihosting: false,
+            transparent_hugepage: TransparentHugepage::default(),
+            fault: FaultMode::default(),
+            overcommit: false,
+            out: None,
+            warnings: ArrayVec::new(),
+        };
+        for argument in words(text) {
+            let Some(key) = known(argument.key) else { continue };
+            if !argument.value.is_some_and(|value| (key.set)(&mut arguments, value)) {
+                arguments.warn(ArgumentWarning::Value { argument, allowed: key.allowed });
+            }
+        }
+        if let Some(text) = unclosed_quote(text) {
+            arguments.warn(ArgumentWarning::Quote { text });
+        }
+        arguments
+    }
+
+    /// The words that are the application's, in their order.
+    pub fn application(&self) -> impl Iterator<Item = Argument<'a>> + use<'a> {
+        words(self.text).filter(|argument| known(argument.key).is_none())
+    }
+
+    fn warn(&mut self, warning: ArgumentWarning<'a>) {
+        let _ = self.warnings.try_push(warning);
+    }
+}
+
+fn known(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+fn store<T>(field: &mut T, value: Option<T>) -> bool {
+    let is_allowed = value.is_some();
+    if let Some(value) = value {
+        *field = value;
+    }
+    is_allowed
+}
+
+fn switch(value: &str) -> Option<bool> {
+    match value {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// The words of `text`.
+fn words<'a>(text: &'a str) -> impl Iterator<Item = Argument<'a>> + use<'a> {
+    raw_words(text).map(|word| {
+        let word = unquote(word);
+        match word.split_once('=') {
+            Some((key, value)) => Argument { key, value: Some(unquote(value)) },
+            None => Argument { key: word, value: None },
+        }
+    })
+}
+
+/// The words of `text` with their quotes.
+fn raw_words<'a>(text: &'a str) -> impl Iterator<Item = &'a str> + use<'a> {
+    let mut is_quoted = false;
+    let is_end = move |c: char| {
+        is_quoted ^= c == '"';
+        !is_quoted && c.is_ascii_whitespace()
+    };
+    text.split(is_end).filter(|word| !word.is_empty())
+}
+
+fn unquote(word: &str) -> &str {
+    match word.strip_prefix('"') {
+        Some(rest) => rest.strip_suffix('"').unwrap_or(rest),
+        None => word,
+    }
+}
+
+/// The text from the last quote on, if it has no partner.
+fn unclosed_quote(text: &str) -> Option<&str> {
+    let is_unclosed = text.matches('"').count() % 2 == 1;
+    text.rfind('"').filter(|_| is_unclosed).map(|start| &text[start..])
+}
