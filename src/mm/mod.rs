@@ -3,3 +3,5 @@
 pub mod address;
 pub mod bits;
 pub mod mmu;
+pub mod region_map;
+pub mod slab;

@@ -1,0 +1,80 @@
+//! What the tests of the memory manager's records share: frames from the heap, and seeded random numbers.
+#![allow(dead_code, reason = "no test file uses all of it")]
+
+extern crate alloc;
+
+use alloc::boxed::Box;
+use ashlar::mm::slab::{Chunk, FrameSource};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// A source of frames that can run dry. The frames are never given back: slabs keep theirs for good.
+pub struct Frames {
+    left: AtomicUsize,
+    given: AtomicUsize,
+}
+
+impl Frames {
+    pub fn new(count: usize) -> Self {
+        #[cfg(not(target_os = "none"))]
+        threads_are_contexts();
+        Self { left: AtomicUsize::new(count), given: AtomicUsize::new(0) }
+    }
+
+    pub fn plenty() -> Self {
+        Self::new(usize::MAX)
+    }
+
+    /// How many frames there are from now on.
+    pub fn set(&self, count: usize) {
+        self.left.store(count, Ordering::Relaxed);
+    }
+
+    pub fn given(&self) -> usize {
+        self.given.load(Ordering::Relaxed)
+    }
+}
+
+/// Tests run side by side; each thread's locks have an order of their own.
+#[cfg(not(target_os = "none"))]
+fn threads_are_contexts() {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    std::thread_local! {
+        static CONTEXT: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    let waiting = ashlar::sync::Waiting { context: || CONTEXT.with(|&context| context), relax: std::thread::yield_now };
+    waiting.install();
+}
+
+impl FrameSource for Frames {
+    fn chunk(&self) -> Option<&'static mut Chunk> {
+        let take = |left: usize| left.checked_sub(1);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        self.given.fetch_add(1, Ordering::Relaxed);
+        Some(Box::leak(Box::new(Chunk::new())))
+    }
+}
+
+/// SplitMix64: a seed gives the same numbers on every machine.
+pub struct Random(u64);
+
+impl Random {
+    /// Says which seed it is, so that a failure can be had again.
+    pub fn new(seed: u64) -> Self {
+        #[cfg(not(target_os = "none"))]
+        println!("seed {seed:#x}");
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
