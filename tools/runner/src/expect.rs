@@ -1,0 +1,138 @@
+//! What a test kernel says about itself in its section `.ashlar.expect`: how to boot it, and what must come of it.
+//!
+//! A line is one of `run WORD…` (one boot with these words; none at all: one boot with the defaults), `status N`
+//! (what every boot ends with; 0 if not said), `output TEXT` (occurs in the output, in the order of the lines) and
+//! `absent TEXT` (occurs nowhere).
+#![forbid(unsafe_code)]
+
+use thiserror::Error;
+
+use crate::words::{self, WordError};
+
+/// The section's name.
+pub const SECTION: &str = ".ashlar.expect";
+
+/// The expectations of one test kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expectations {
+    /// The words of each boot.
+    pub runs: Vec<Vec<String>>,
+    status: u8,
+    output: Vec<String>,
+    absent: Vec<String>,
+}
+
+/// A section that is not made of such lines.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ExpectError {
+    /// The bytes are no text.
+    #[error("{SECTION}: not UTF-8")]
+    NotText,
+    /// A line of another kind.
+    #[error("{SECTION}: `{0}`: want `run WORD…`, `status N`, `output TEXT` or `absent TEXT`")]
+    Line(String),
+    /// Words that can't be taken apart.
+    #[error("{SECTION}: {0}")]
+    Words(#[from] WordError),
+}
+
+/// One thing that came out otherwise.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Mismatch {
+    /// Another exit status.
+    #[error("ended with status {found}, not with {wanted}")]
+    Status {
+        /// As the section has it.
+        wanted: u8,
+        /// As the guest has it.
+        found: u8,
+    },
+    /// A text that does not occur after those before it.
+    #[error("`{0}` is not in the output, or not where it belongs")]
+    Missing(String),
+    /// A text that must not occur.
+    #[error("`{0}` is in the output")]
+    Present(String),
+}
+
+impl Expectations {
+    /// Reads the section's bytes. Several pieces may have been laid together with zero bytes between them.
+    ///
+    /// # Errors
+    /// The first line that is not understood.
+    pub fn parse(section: &[u8]) -> Result<Self, ExpectError> {
+        let text = str::from_utf8(section).map_err(|_| ExpectError::NotText)?;
+        let mut expectations = Self { runs: Vec::new(), status: 0, output: Vec::new(), absent: Vec::new() };
+        for line in text.split(['\n', '\0']).map(str::trim).filter(|line| !line.is_empty()) {
+            let wrong = || ExpectError::Line(line.into());
+            match line.split_once(' ').unwrap_or((line, "")) {
+                ("run", line) => expectations.runs.push(words::split(line)?),
+                ("status", status) => expectations.status = status.trim().parse().map_err(|_| wrong())?,
+                ("output", text) if !text.is_empty() => expectations.output.push(text.trim().into()),
+                ("absent", text) if !text.is_empty() => expectations.absent.push(text.trim().into()),
+                _ => return Err(wrong()),
+            }
+        }
+        if expectations.runs.is_empty() {
+            expectations.runs.push(Vec::new());
+        }
+        Ok(expectations)
+    }
+
+    /// All in which a boot that ended with `status` after `output` differs.
+    pub fn mismatches(&self, status: u8, output: &str) -> Vec<Mismatch> {
+        let mut mismatches = Vec::new();
+        if status != self.status {
+            mismatches.push(Mismatch::Status { wanted: self.status, found: status });
+        }
+        let mut rest = output;
+        for text in &self.output {
+            match rest.find(text) {
+                Some(start) => rest = &rest[start + text.len()..],
+                None => mismatches.push(Mismatch::Missing(text.clone())),
+            }
+        }
+        let present = self.absent.iter().filter(|text| output.contains(*text));
+        mismatches.extend(present.cloned().map(Mismatch::Present));
+        mismatches
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_said_is_one_boot_that_ends_well() {
+        let expectations = Expectations::parse(b"").unwrap();
+        assert_eq!(expectations.runs, [Vec::<String>::new()]);
+        assert_eq!(expectations.mismatches(0, "whatever"), []);
+        assert_eq!(expectations.mismatches(3, ""), [Mismatch::Status { wanted: 0, found: 3 }]);
+    }
+
+    #[test]
+    fn pieces_add_up() {
+        let section = b"run el=1 memory=64M\nrun el=2 say=\"a b\"\0\0status 102\n\0 output pc 0x \n";
+        let expectations = Expectations::parse(section).unwrap();
+        assert_eq!(expectations.runs, [vec!["el=1", "memory=64M"], vec!["el=2", "say=a b"]]);
+        assert_eq!(expectations.mismatches(102, "at pc 0xffff"), []);
+    }
+
+    #[test]
+    fn order_and_absence_count() {
+        let expectations = Expectations::parse(b"output first\noutput second\nabsent test result").unwrap();
+        assert_eq!(expectations.mismatches(0, "first second"), []);
+        assert_eq!(expectations.mismatches(0, "second first"), [Mismatch::Missing("second".into())]);
+        let output = "first second test result: ok";
+        assert_eq!(expectations.mismatches(0, output), [Mismatch::Present("test result".into())]);
+    }
+
+    #[test]
+    fn wrong_lines_are_named() {
+        for line in ["status many", "status 256", "expect", "output", "absent", "boot el=1"] {
+            assert_eq!(Expectations::parse(line.as_bytes()), Err(ExpectError::Line(line.into())));
+        }
+        assert_eq!(Expectations::parse(b"\xff"), Err(ExpectError::NotText));
+        assert!(matches!(Expectations::parse(b"run \"a"), Err(ExpectError::Words(_))));
+    }
+}

@@ -1,0 +1,252 @@
+//! One running guest: its console passed on with symbols, its time watched, its status made out.
+#![forbid(unsafe_code)]
+
+use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::symbols::Symbols;
+
+/// What QEMU gets to end by itself, once told to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How a guest ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// With a status of its own.
+    Status(u8),
+    /// It was ended after this long.
+    Timeout(Duration),
+    /// Without a status; why.
+    None(String),
+}
+
+/// A guest that has ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub end: End,
+    /// All of its console output, with symbols.
+    pub output: String,
+}
+
+/// How a guest is to be run.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// It is ended after this long.
+    pub timeout: Option<Duration>,
+    /// Its exit status is QEMU's.
+    pub semihosting: bool,
+    /// Its output goes to standard output as it comes, and it reads standard input.
+    pub attached: bool,
+}
+
+/// Starts QEMU and stays until it has ended.
+///
+/// # Errors
+/// QEMU can't be started or waited for, or standard output can't be written.
+pub fn run(command: &mut Command, terms: Terms, symbols: impl Fn() -> Option<Symbols>) -> io::Result<Outcome> {
+    let input = if terms.attached { Stdio::inherit() } else { Stdio::null() };
+    let mut child = command.stdin(input).stdout(Stdio::piped()).spawn()?;
+    let deadline = terms.timeout.map(|timeout| Instant::now() + timeout);
+    let chunks = read_in_background(&mut child);
+    let mut console = Console::new(symbols);
+    let mut timed_out = false;
+    loop {
+        match receive(&chunks, deadline) {
+            Ok(chunk) => {
+                let text = console.take(&chunk);
+                if terms.attached {
+                    let mut stdout = io::stdout().lock();
+                    stdout.write_all(&text)?;
+                    stdout.flush()?;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                timed_out = true;
+                break;
+            }
+        }
+    }
+    let status = if timed_out { end(&mut child)? } else { child.wait()? };
+    let output = console.finish();
+    let end = match terms.timeout {
+        Some(timeout) if timed_out => End::Timeout(timeout),
+        _ => end_of(status, &output, terms.semihosting),
+    };
+    Ok(Outcome { end, output })
+}
+
+fn read_in_background(child: &mut Child) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    if let Some(mut stdout) = child.stdout.take() {
+        thread::spawn(move || {
+            let mut buffer = vec![0; 64 << 10];
+            while let Ok(length @ 1..) = stdout.read(&mut buffer) {
+                if sender.send(buffer[..length].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    receiver
+}
+
+fn receive(chunks: &Receiver<Vec<u8>>, deadline: Option<Instant>) -> Result<Vec<u8>, RecvTimeoutError> {
+    match deadline {
+        Some(deadline) => chunks.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+        None => chunks.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    }
+}
+
+/// Asks QEMU to end, so that it leaves the terminal as it was, and kills it if it doesn't.
+fn end(child: &mut Child) -> io::Result<ExitStatus> {
+    kill_process(Pid::from_child(child), Signal::TERM)?;
+    let asked = Instant::now();
+    while asked.elapsed() < GRACE {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.kill()?;
+    child.wait()
+}
+
+/// The guest's status: by semihosting it is QEMU's own; without, the last line says it.
+fn end_of(status: ExitStatus, output: &str, semihosting: bool) -> End {
+    let last = output.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    let said = last.strip_prefix("ashlar: exit ").and_then(|status| status.parse().ok());
+    match (status.code(), said) {
+        (Some(0), Some(said)) => End::Status(said),
+        (Some(1), _) if output.is_empty() => End::None("QEMU could not run it".into()),
+        (Some(code), None) if semihosting => End::Status(code as u8),
+        (Some(0), None) => End::None("the guest switched off without a status".into()),
+        (Some(code), _) => End::None(format!("QEMU ended with status {code}")),
+        (None, _) => End::None(match status.signal() {
+            Some(signal) => format!("QEMU was ended by signal {signal}"),
+            None => "QEMU ended without a status".into(),
+        }),
+    }
+}
+
+/// The guest's output as it comes: passed on at once, with what a line's address means put before its end.
+struct Console<F> {
+    load: F,
+    /// Loaded when the first address comes by: most guests never crash.
+    symbols: Option<Option<Symbols>>,
+    line: Vec<u8>,
+    /// A carriage return that may belong to the line's end.
+    held: bool,
+    output: Vec<u8>,
+}
+
+impl<F: Fn() -> Option<Symbols>> Console<F> {
+    fn new(load: F) -> Self {
+        Self { load, symbols: None, line: Vec::new(), held: false, output: Vec::new() }
+    }
+
+    /// What to show for the next bytes of the guest's.
+    fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut shown = Vec::with_capacity(bytes.len());
+        for &byte in bytes {
+            if byte == b'\n' {
+                if let Some(text) = self.describe() {
+                    shown.extend_from_slice(b" ");
+                    shown.extend_from_slice(text.as_bytes());
+                }
+                self.line.clear();
+            }
+            if std::mem::take(&mut self.held) {
+                shown.push(b'\r');
+            }
+            match byte {
+                b'\r' => self.held = true,
+                b'\n' => shown.push(byte),
+                _ => {
+                    shown.push(byte);
+                    self.line.push(byte);
+                }
+            }
+        }
+        self.output.extend_from_slice(&shown);
+        shown
+    }
+
+    fn describe(&mut self) -> Option<String> {
+        let line = str::from_utf8(&self.line).ok().filter(|line| line.contains(" 0x"))?;
+        self.symbols.get_or_insert_with(&self.load).as_ref()?.describe(line)
+    }
+
+    fn finish(self) -> String {
+        String::from_utf8_lossy(&self.output).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, timeout: Option<Duration>, semihosting: bool) -> Outcome {
+        let terms = Terms { timeout, semihosting, attached: false };
+        run(Command::new("sh").args(["-c", script]), terms, || None).unwrap()
+    }
+
+    #[test]
+    fn the_status_comes_by_semihosting_or_by_the_last_line() {
+        assert_eq!(shell("echo hello; exit 102", None, true).end, End::Status(102));
+        assert_eq!(shell("echo 'ashlar: exit 7'", None, false).end, End::Status(7));
+        assert_eq!(shell("printf 'ashlar: exit 7\\r\\n\\n'", None, true).end, End::Status(7));
+    }
+
+    #[test]
+    fn no_status_is_told_apart() {
+        for (script, semihosting, why) in [
+            ("echo done", false, "the guest switched off without a status"),
+            ("echo 'ashlar: exit 0'; echo more", false, "the guest switched off without a status"),
+            ("echo; exit 3", false, "QEMU ended with status 3"),
+            ("exit 1", true, "QEMU could not run it"),
+            ("echo; kill -9 $$", true, "QEMU was ended by signal 9"),
+        ] {
+            assert_eq!(shell(script, None, semihosting).end, End::None(why.into()), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_hung_guest_is_ended_and_its_output_kept() {
+        let timeout = Duration::from_millis(300);
+        let outcome = shell("echo before; exec sleep 60", Some(timeout), true);
+        assert_eq!((outcome.end, outcome.output.as_str()), (End::Timeout(timeout), "before\n"));
+    }
+
+    #[test]
+    fn output_is_passed_on_without_waiting_for_the_line() {
+        let mut console = Console::new(|| None);
+        assert_eq!(console.take(b"> "), b"> ");
+        assert_eq!(console.take(b"yes\r"), b"yes");
+        assert_eq!(console.take(b"\n\r"), b"\r\n");
+        assert_eq!(console.take(b"x"), b"\rx");
+        assert_eq!(console.finish(), "> yes\r\n\rx");
+    }
+
+    #[test]
+    fn an_address_gets_its_symbol_before_the_line_ends() {
+        let program = std::env::current_exe().unwrap();
+        let mut console = Console::new(|| Symbols::load(&program, std::path::Path::new("/")));
+        let elf = std::fs::read(&program).unwrap();
+        let file = object::read::elf::ElfFile64::<object::Endianness>::parse(&*elf).unwrap();
+        let main = object::Object::symbols(&file)
+            .find(|symbol| object::ObjectSymbol::name(symbol) == Ok("main"))
+            .map(|symbol| object::ObjectSymbol::address(&symbol))
+            .unwrap();
+        let shown = String::from_utf8(console.take(format!("pc {main:#x}\r\n").as_bytes())).unwrap();
+        assert!(shown.starts_with(&format!("pc {main:#x} ")) && shown.ends_with("\r\n"), "{shown}");
+        assert!(shown.contains("main+0x0"), "{shown}");
+    }
+}

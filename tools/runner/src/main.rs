@@ -1,0 +1,204 @@
+//! `ashlar-runner ELF [WORD…]`: boots a kernel under QEMU and ends with its status. Cargo's runner for
+//! `aarch64-unknown-none`.
+//!
+//! [`words::Options`] lists the words that describe the machine; all others are boot arguments for the guest. A
+//! kernel that carries expectations ([`expect`]) is booted and checked as they say. The runner's own statuses: 124
+//! for a guest that ran past its timeout, 125 for one that could not be started or ended without a status.
+#![forbid(unsafe_code)]
+
+mod expect;
+mod guest;
+mod image;
+mod input;
+mod qemu;
+mod symbols;
+mod words;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::expect::Expectations;
+use crate::guest::{End, Outcome, Terms};
+use crate::image::Kernel;
+use crate::symbols::Symbols;
+use crate::words::{Options, Timeout};
+
+const USAGE: &str = "usage: ashlar-runner ELF [WORD…]";
+
+/// How long a test's kernel may run.
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Statuses of the runner's own, as `timeout` and `env` have them.
+const TIMED_OUT: u8 = 124;
+const FAILED: u8 = 125;
+
+/// Why a kernel was not booted.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error("{USAGE}")]
+    Usage,
+    #[error("`{}` is not UTF-8", .0.display())]
+    Encoding(OsString),
+    #[error("{}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
+    #[error("{}: {error}", path.display())]
+    Image { path: PathBuf, error: image::ImageError },
+    #[error(transparent)]
+    Expectations(#[from] expect::ExpectError),
+    #[error(transparent)]
+    Words(#[from] words::WordError),
+    #[error(transparent)]
+    Input(#[from] input::InputError),
+    #[error(transparent)]
+    Qemu(#[from] qemu::QemuError),
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            eprintln!("ashlar-runner: {failure}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run() -> Result<u8, Failure> {
+    let mut arguments = std::env::args_os().skip(1);
+    let elf = PathBuf::from(arguments.next().ok_or(Failure::Usage)?);
+    let words = arguments.map(|word| word.into_string().map_err(Failure::Encoding)).collect::<Result<Vec<_>, _>>()?;
+    let bytes = fs::read(&elf).map_err(|error| Failure::File { path: elf.clone(), error })?;
+    let kernel = Kernel::parse(&bytes).map_err(|error| Failure::Image { path: elf.clone(), error })?;
+    let image = write_image(&elf, &kernel.image)?;
+    let boot = Boot { elf, image, words };
+    match &kernel.expectations {
+        Some(section) => boot.check(&Expectations::parse(section)?),
+        None => boot.attached(),
+    }
+}
+
+/// Writes the image next to the ELF file, at once and as a whole: the same kernel may be booting in another process.
+fn write_image(elf: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
+    let image = elf.with_extension("img");
+    let unfinished = elf.with_extension(format!("img.{}", std::process::id()));
+    fs::write(&unfinished, bytes)
+        .and_then(|()| fs::rename(&unfinished, &image))
+        .map_err(|error| Failure::File { path: image.clone(), error })?;
+    Ok(image)
+}
+
+/// A kernel ready to boot.
+struct Boot {
+    elf: PathBuf,
+    image: PathBuf,
+    /// The words from the command line.
+    words: Vec<String>,
+}
+
+impl Boot {
+    /// Boots the kernel at the user's terminal; its status is the result.
+    fn attached(&self) -> Result<u8, Failure> {
+        let (outcome, command) = self.boot(&[], true)?;
+        match outcome.end {
+            End::Status(status) => Ok(status),
+            end => Ok(report(&end, &command)),
+        }
+    }
+
+    /// Boots the kernel as often as its expectations say; 0 if all came out as expected.
+    fn check(&self, expectations: &Expectations) -> Result<u8, Failure> {
+        let mut failed = false;
+        for run in &expectations.runs {
+            let name = if run.is_empty() { "defaults".into() } else { run.join(" ") };
+            let started = Instant::now();
+            let (outcome, command) = self.boot(run, false)?;
+            let mismatches = match outcome.end {
+                End::Status(status) => expectations.mismatches(status, &outcome.output),
+                _ => Vec::new(),
+            };
+            let end = outcome.end;
+            if matches!(end, End::Status(_)) && mismatches.is_empty() {
+                for line in outcome.output.lines().filter(|line| line.starts_with("test ")) {
+                    println!("{line}");
+                }
+                println!("boot with {name} ... ok ({:.1} s)", started.elapsed().as_secs_f32());
+                continue;
+            }
+            failed = true;
+            println!("{}\nboot with {name} ... FAILED", outcome.output.trim_end());
+            for mismatch in mismatches {
+                println!("  {mismatch}");
+            }
+            if !matches!(end, End::Status(_)) {
+                report(&end, &command);
+            }
+        }
+        Ok(u8::from(failed))
+    }
+
+    fn boot(&self, run: &[String], attached: bool) -> Result<(Outcome, Vec<OsString>), Failure> {
+        let here = std::env::current_dir().map_err(|error| Failure::File { path: ".".into(), error })?;
+        let options = Options::parse(run.iter().chain(&self.words), &here)?;
+        if let Some(out) = &options.out {
+            fs::create_dir_all(out).map_err(|error| Failure::File { path: out.clone(), error })?;
+        }
+        let initrd = match &options.input {
+            Some(input) => Some(input::archive(input, &self.cache())?),
+            None => None,
+        };
+        let arguments = qemu::arguments(&options, &self.image, initrd.as_deref())?;
+        qemu::check_version(&options.machine)?;
+        if options.gdb {
+            eprintln!("waiting for a debugger: gdb-multiarch {} -ex 'target remote :1234'", self.elf.display());
+        }
+        let timeout = match options.timeout {
+            Some(Timeout::After(timeout)) => Some(timeout),
+            Some(Timeout::Never) => None,
+            None => (!options.gdb && (!attached || self.is_test())).then_some(TEST_TIMEOUT),
+        };
+        let terms = Terms { timeout, semihosting: options.semihosting, attached };
+        let symbols = || Symbols::load(&self.elf, &here);
+        let outcome =
+            guest::run(Command::new(qemu::PROGRAM).args(&arguments), terms, symbols).map_err(qemu::QemuError::Start)?;
+        Ok((outcome, arguments))
+    }
+
+    /// Whether cargo built it as a test: applications lie a directory higher.
+    fn is_test(&self) -> bool {
+        self.elf.parent().is_some_and(|parent| parent.ends_with("deps"))
+    }
+
+    /// Where packed input is kept: in the target directory, which cargo marks by a file.
+    fn cache(&self) -> PathBuf {
+        let target = self.elf.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
+        target.map_or_else(std::env::temp_dir, Path::to_path_buf).join("ashlar-input")
+    }
+}
+
+/// Says why a guest has no status, and how QEMU was started; returns the runner's status for it.
+fn report(end: &End, arguments: &[OsString]) -> u8 {
+    let status = match end {
+        End::Status(status) => *status,
+        End::Timeout(timeout) => {
+            eprintln!(
+                "ashlar-runner: the guest ran past its timeout of {} s and was ended (timeout=SECONDS changes it, 0 \
+                 lifts it)",
+                timeout.as_secs()
+            );
+            TIMED_OUT
+        }
+        End::None(why) => {
+            eprintln!("ashlar-runner: {why}");
+            FAILED
+        }
+    };
+    let words: Vec<_> = arguments.iter().map(|word| format!("'{}'", word.display())).collect();
+    eprintln!("ashlar-runner: it was started as {} {}", qemu::PROGRAM, words.join(" "));
+    status
+}

@@ -1,0 +1,293 @@
+//! The words after the ELF file: those that describe the machine, and those that go on to the guest's boot arguments.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// What the words of one boot ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// `machine=`: QEMU's name of the machine.
+    pub machine: String,
+    /// `memory=`, in bytes; a multiple of 1 KiB. `None` is the machine's default.
+    pub memory: Option<u64>,
+    /// `cores=`. `None` is the machine's default.
+    pub cores: Option<u32>,
+    /// `cpu=`: QEMU's name of the processor.
+    pub cpu: String,
+    /// `el=`: the exception level the guest is entered at, 1 or 2.
+    pub exception_level: u8,
+    /// `gic=`: the version of the interrupt controller, 2 or 3.
+    pub gic: u8,
+    /// `input=`: what to pack into the initrd.
+    pub input: Option<Input>,
+    /// `out=`: an absolute path of the host's, for the guest's output files.
+    pub out: Option<PathBuf>,
+    /// `dtb=`: a device tree to use in place of QEMU's own.
+    pub device_tree: Option<PathBuf>,
+    /// `timeout=`. `None` leaves it to the runner.
+    pub timeout: Option<Timeout>,
+    /// `icount=on`: one virtual nanosecond is one guest instruction, the same on every run.
+    pub icount: bool,
+    /// `gdb=on`: QEMU waits for a debugger.
+    pub gdb: bool,
+    /// `semihosting=off` turns it off.
+    pub semihosting: bool,
+    /// `qemu="…"`: further arguments for QEMU.
+    pub qemu: Vec<String>,
+    /// Words for the guest.
+    pub boot_arguments: Vec<String>,
+}
+
+/// Files for the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// `input=default`: text that is on a developer's machine anyway.
+    Default,
+    /// A file, or a directory with all files below it.
+    Path(PathBuf),
+}
+
+/// How long a guest may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeout {
+    /// `timeout=0`.
+    Never,
+    /// `timeout=SECONDS`.
+    After(Duration),
+}
+
+/// A word, or a line of words, that the runner can't follow.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum WordError {
+    /// A value outside of what its key takes.
+    #[error("`{word}`: want {want}")]
+    Value {
+        /// The whole word.
+        word: String,
+        /// What would have been right.
+        want: &'static str,
+    },
+    /// The boot arguments have no way to write a double quote.
+    #[error("`{0}`: a double quote can't be passed to the guest")]
+    Quote(String),
+    /// A quote that is never closed.
+    #[error("`{0}`: a double quote is not closed")]
+    Unclosed(String),
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            machine: "virt".into(),
+            memory: None,
+            cores: None,
+            cpu: "cortex-a72".into(),
+            exception_level: 1,
+            gic: 2,
+            input: None,
+            out: None,
+            device_tree: None,
+            timeout: None,
+            icount: false,
+            gdb: false,
+            semihosting: true,
+            qemu: Vec::new(),
+            boot_arguments: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// Reads `words`; where a key is given twice, the later one counts. Relative paths start at `directory`.
+    ///
+    /// # Errors
+    /// A word whose value its key doesn't take.
+    pub fn parse<'a>(words: impl IntoIterator<Item = &'a String>, directory: &Path) -> Result<Self, WordError> {
+        let mut options = Self::default();
+        for word in words {
+            let Some((key, value)) = word.split_once('=') else {
+                options.boot_arguments.push(word.clone());
+                continue;
+            };
+            let wrong = |want| WordError::Value { word: word.clone(), want };
+            let on_or_off = || match value {
+                "on" => Ok(true),
+                "off" => Ok(false),
+                _ => Err(wrong("on or off")),
+            };
+            match key {
+                "machine" => options.machine = value.into(),
+                "cpu" => options.cpu = value.into(),
+                "memory" => {
+                    options.memory = Some(size(value).ok_or_else(|| wrong("a size in whole KiB, such as 64M or 1G"))?);
+                }
+                "cores" => {
+                    let cores = value.parse().ok().filter(|cores| (1..=512).contains(cores));
+                    options.cores = Some(cores.ok_or_else(|| wrong("a number of cores from 1 to 512"))?);
+                }
+                "el" => options.exception_level = one_of(value, [1, 2]).ok_or_else(|| wrong("1 or 2"))?,
+                "gic" => options.gic = one_of(value, [2, 3]).ok_or_else(|| wrong("2 or 3"))?,
+                "input" if value == "default" => options.input = Some(Input::Default),
+                "input" if !value.is_empty() => options.input = Some(Input::Path(directory.join(value))),
+                "input" => return Err(wrong("a file, a directory, or `default`")),
+                "out" if !value.is_empty() => options.out = Some(directory.join(value)),
+                "out" => return Err(wrong("a directory")),
+                "dtb" if !value.is_empty() => options.device_tree = Some(directory.join(value)),
+                "dtb" => return Err(wrong("a device tree's file")),
+                "timeout" => {
+                    let seconds = value.parse().map_err(|_| wrong("whole seconds, or 0 for no timeout"))?;
+                    options.timeout = Some(match seconds {
+                        0 => Timeout::Never,
+                        _ => Timeout::After(Duration::from_secs(seconds)),
+                    });
+                }
+                "icount" => options.icount = on_or_off()?,
+                "gdb" => options.gdb = on_or_off()?,
+                "semihosting" => options.semihosting = on_or_off()?,
+                "qemu" => options.qemu.extend(value.split_whitespace().map(String::from)),
+                "thp" => options.boot_arguments.push(format!("transparent_hugepage={value}")),
+                _ => options.boot_arguments.push(word.clone()),
+            }
+        }
+        Ok(options)
+    }
+
+    /// The guest's boot arguments as one line.
+    ///
+    /// # Errors
+    /// [`WordError::Quote`] for a word with a double quote in it.
+    pub fn command_line(&self) -> Result<String, WordError> {
+        let mut words = Vec::new();
+        if self.semihosting {
+            words.push("semihosting=on".into());
+        }
+        if let Some(out) = &self.out {
+            words.push(quote(&format!("out={}", out.display()))?);
+        }
+        for word in &self.boot_arguments {
+            words.push(quote(word)?);
+        }
+        Ok(words.join(" "))
+    }
+}
+
+fn one_of<const N: usize>(value: &str, allowed: [u8; N]) -> Option<u8> {
+    value.parse().ok().filter(|number| allowed.contains(number))
+}
+
+/// Bytes of a size with a binary suffix, if they are whole KiB and not none.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" | "k" | "KiB" => 10,
+        "M" | "m" | "MiB" => 20,
+        "G" | "g" | "GiB" => 30,
+        "T" | "t" | "TiB" => 40,
+        _ => return None,
+    };
+    let bytes = digits.parse::<u64>().ok()?.checked_mul(1 << shift)?;
+    (bytes != 0 && bytes.is_multiple_of(1024)).then_some(bytes)
+}
+
+/// `word` as the boot arguments have it: double quotes around the value, or around a word without one, keep blanks.
+fn quote(word: &str) -> Result<String, WordError> {
+    if word.contains('"') {
+        return Err(WordError::Quote(word.into()));
+    }
+    if !word.is_empty() && !word.contains(char::is_whitespace) {
+        return Ok(word.into());
+    }
+    Ok(match word.split_once('=') {
+        Some((key, value)) if !key.contains(char::is_whitespace) => format!("{key}=\"{value}\""),
+        _ => format!("\"{word}\""),
+    })
+}
+
+/// Cuts `line` into words at blanks that are not within double quotes; the quotes go.
+///
+/// # Errors
+/// [`WordError::Unclosed`] if the last quote has no partner.
+pub fn split(line: &str) -> Result<Vec<String>, WordError> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quoted = false;
+    for letter in line.chars() {
+        match letter {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            _ if letter.is_whitespace() && !quoted => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    if quoted { Err(WordError::Unclosed(line.into())) } else { Ok(words) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, WordError> {
+        Options::parse(&split(line).unwrap(), Path::new("/here"))
+    }
+
+    #[test]
+    fn machine_words_stay_and_others_go_on() {
+        let options = parse("memory=64M cores=4 el=2 gic=3 icount=on thp=never log=debug hello timeout=5").unwrap();
+        assert_eq!(options.memory, Some(64 << 20));
+        assert_eq!((options.cores, options.exception_level, options.gic), (Some(4), 2, 3));
+        assert!(options.icount);
+        assert_eq!(options.timeout, Some(Timeout::After(Duration::from_secs(5))));
+        assert_eq!(options.command_line().unwrap(), "semihosting=on transparent_hugepage=never log=debug hello");
+    }
+
+    #[test]
+    fn the_later_word_counts() {
+        assert_eq!(parse("memory=1G memory=16M").unwrap().memory, Some(16 << 20));
+        assert_eq!(parse("timeout=7 timeout=0").unwrap().timeout, Some(Timeout::Never));
+    }
+
+    #[test]
+    fn blanks_survive_the_way_to_the_guest() {
+        let options = parse(r#"semihosting=off query="large pages" "two words" empty="" """#).unwrap();
+        assert_eq!(options.boot_arguments, ["query=large pages", "two words", "empty=", ""]);
+        let line = options.command_line().unwrap();
+        assert_eq!(line, r#"query="large pages" "two words" empty= """#);
+        assert_eq!(split(&line).unwrap(), options.boot_arguments);
+    }
+
+    #[test]
+    fn paths_start_at_the_directory() {
+        let options = parse("input=texts out=results dtb=/a/b.dtb").unwrap();
+        assert_eq!(options.input, Some(Input::Path("/here/texts".into())));
+        assert_eq!(options.device_tree, Some("/a/b.dtb".into()));
+        assert_eq!(options.command_line().unwrap(), "semihosting=on out=/here/results");
+        assert_eq!(parse("input=default").unwrap().input, Some(Input::Default));
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        for word in ["memory=1Q", "memory=0", "memory=100", "cores=0", "el=3", "gic=x", "icount=yes", "timeout=-1"] {
+            let error = parse(word).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("`{word}`: want ")), "{error}");
+        }
+        let quoted = Options { boot_arguments: vec!["a\"b".into()], ..Options::default() };
+        assert_eq!(quoted.command_line(), Err(WordError::Quote("a\"b".into())));
+        assert_eq!(split("a \"b c"), Err(WordError::Unclosed("a \"b c".into())));
+    }
+
+    #[test]
+    fn sizes_have_binary_suffixes() {
+        assert_eq!(size("2048"), Some(2048));
+        assert_eq!(size("1G"), Some(1 << 30));
+        assert_eq!(size("64GiB"), Some(64 << 30));
+        assert_eq!(size("G"), None);
+        assert_eq!(size("99999999999T"), None);
+    }
+}
