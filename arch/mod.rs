@@ -4,3 +4,5 @@
 //! target only, so that a machine-independent module that names it does not compile on the host.
 
 pub mod aarch64;
+#[cfg(feature = "sim")]
+pub mod sim;
