@@ -5,12 +5,35 @@
 //! | `tree.rs` | checks the tree, so that the `fdt` crate cannot panic on it |
 //! | `machine.rs` | what a tree says, as plain data |
 //! | `discover.rs` | reads a tree into that |
+//! | `console.rs` | the PL011 UART below [`crate::console`] |
+//! | `power.rs` | the end of the machine: semihosting, or PSCI |
+//! | `files.rs` | output files on the host, by semihosting |
 
+pub mod console;
 pub mod discover;
+#[cfg(target_os = "none")]
+pub mod files;
 pub mod machine;
+#[cfg(target_os = "none")]
+pub mod power;
 pub mod tree;
 
+use crate::arguments::Arguments;
+use machine::Machine;
 use tree::{HEADER_SIZE, TreeError};
+
+/// Logs what was odd in the tree and in the boot arguments.
+pub fn log_warnings(machine: &Machine<'_>, arguments: &Arguments<'_>) {
+    for warning in machine.warnings.iter() {
+        log::warn!("device tree: {warning}");
+    }
+    if machine.warnings.dropped() != 0 {
+        log::warn!("device tree: {} more warnings", machine.warnings.dropped());
+    }
+    for warning in &arguments.warnings {
+        log::warn!("{warning}");
+    }
+}
 
 /// The bytes of the device tree at `start`, of which the header says how many there are.
 ///

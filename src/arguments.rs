@@ -157,6 +157,20 @@ impl fmt::Display for Argument<'_> {
     }
 }
 
+static BOOT: spin::Once<Arguments<'static>> = spin::Once::new();
+
+/// The arguments that this machine was booted with; `None` before [`Arguments::install`].
+pub fn boot() -> Option<&'static Arguments<'static>> {
+    BOOT.get()
+}
+
+impl Arguments<'static> {
+    /// Makes these what [`boot`] gives; only the first ones count.
+    pub fn install(self) -> &'static Self {
+        BOOT.call_once(|| self)
+    }
+}
+
 impl<'a> Arguments<'a> {
     /// Reads `text`. What cannot be understood becomes a warning, never an error.
     pub fn parse(text: &'a str) -> Self {

@@ -7,6 +7,7 @@ extern crate alloc;
 #[path = "../arch/mod.rs"]
 pub mod arch;
 pub mod arguments;
+pub mod console;
 pub mod mm;
 #[path = "../platform/mod.rs"]
 pub mod platform;

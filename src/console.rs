@@ -1,0 +1,183 @@
+//! The console: what is printed and logged, and what is typed.
+//!
+//! Lines end with a line feed alone. Before [`install`] and on a machine without a console, output is dropped.
+//!
+//! Formatting reads the caller's data, which may fault, and a fault takes locks that rank below the console's. So text
+//! is formatted into a buffer first, and the console's lock is held only while that is sent.
+
+use crate::platform::console::Pl011;
+use crate::sync::{Rank, Ranked};
+use arm_pl011_uart::PL011Registers;
+use core::fmt::{self, Write};
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use log::{LevelFilter, Log, Metadata, Record};
+
+/// Bytes that are sent in one piece: output of several cores mixes in pieces of this size at worst.
+const BUFFER: usize = 256;
+
+/// End of transmission (Ctrl-D): ends the input when it comes at the start of a line.
+const END_OF_INPUT: u8 = 4;
+const BACKSPACE: u8 = 8;
+const DELETE: u8 = 127;
+
+static PORT: Ranked<Option<Pl011>> = Ranked::new(Rank::Console, None);
+/// The port's registers, for [`seize`].
+static REGISTERS: AtomicPtr<PL011Registers> = AtomicPtr::new(null_mut());
+static IS_SEIZED: AtomicBool = AtomicBool::new(false);
+
+/// Makes the PL011 at `registers` the console. `clock` is its clock in Hz, if known.
+///
+/// # Safety
+///
+/// As [`Pl011::new`].
+pub unsafe fn install(registers: NonNull<PL011Registers>, clock: Option<u32>) {
+    // SAFETY: the caller vouches for the registers.
+    let port = unsafe { Pl011::new(registers, clock) };
+    *PORT.lock() = Some(port);
+    REGISTERS.store(registers.as_ptr(), Ordering::Release);
+}
+
+/// From now on nobody takes the console's lock: for a crash report, since the lock may be held by what crashed. Output
+/// of other cores may mix with the report.
+pub fn seize() {
+    IS_SEIZED.store(true, Ordering::Release);
+}
+
+/// Runs `act` on the port, if there is one.
+fn with_port<R>(act: impl FnOnce(&mut Pl011) -> R) -> Option<R> {
+    if IS_SEIZED.load(Ordering::Acquire) {
+        let registers = NonNull::new(REGISTERS.load(Ordering::Acquire))?;
+        // SAFETY: `install` was given these registers; who seizes the console minds no mixed bytes.
+        let mut port = unsafe { Pl011::open(registers) };
+        Some(act(&mut port))
+    } else {
+        PORT.lock().as_mut().map(act)
+    }
+}
+
+struct Buffered {
+    bytes: [u8; BUFFER],
+    length: usize,
+}
+
+impl Buffered {
+    fn send(&mut self) {
+        let bytes = &self.bytes[..self.length];
+        with_port(|port| port.write(bytes));
+        self.length = 0;
+    }
+}
+
+impl Write for Buffered {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for &byte in text.as_bytes() {
+            if self.length == BUFFER {
+                self.send();
+            }
+            self.bytes[self.length] = byte;
+            self.length += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Prints formatted text; [`print!`](crate::print) and [`println!`](crate::println) are made of it.
+pub fn print(arguments: fmt::Arguments<'_>) {
+    let mut buffered = Buffered { bytes: [0; BUFFER], length: 0 };
+    // It fails only if an argument's own formatting does; what came before that is printed.
+    let _ = buffered.write_fmt(arguments);
+    buffered.send();
+}
+
+/// Prints bytes as they are.
+pub fn write(bytes: &[u8]) {
+    for chunk in bytes.chunks(BUFFER) {
+        let mut buffered = Buffered { bytes: [0; BUFFER], length: chunk.len() };
+        buffered.bytes[..chunk.len()].copy_from_slice(chunk);
+        buffered.send();
+    }
+}
+
+/// Returns when everything was sent.
+pub fn drain() {
+    with_port(Pl011::drain);
+}
+
+/// The next byte typed, if there is one.
+pub fn read_byte() -> Option<u8> {
+    with_port(Pl011::read).flatten()
+}
+
+/// Reads a line into `buffer`, without its end, and returns its length; `None` when the input ends (Ctrl-D at the start
+/// of a line) or there is no console. Waits for it. What is typed is echoed, and backspace takes a byte back; bytes that
+/// do not fit are left out.
+pub fn read_line(buffer: &mut [u8]) -> Option<usize> {
+    let mut length = 0;
+    loop {
+        let byte = match with_port(Pl011::read)? {
+            Some(byte) => byte,
+            None => {
+                core::hint::spin_loop();
+                continue;
+            }
+        };
+        match byte {
+            END_OF_INPUT if length == 0 => return None,
+            b'\r' | b'\n' => {
+                write(b"\n");
+                return Some(length);
+            }
+            BACKSPACE | DELETE if length > 0 => {
+                length -= 1;
+                write(b"\x08 \x08");
+            }
+            byte if !byte.is_ascii_control() && length < buffer.len() => {
+                buffer[length] = byte;
+                length += 1;
+                write(&[byte]);
+            }
+            _ => {}
+        }
+    }
+}
+
+struct ConsoleLog;
+
+impl Log for ConsoleLog {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            print(format_args!("[{:<5} {}] {}\n", record.level(), record.target(), record.args()));
+        }
+    }
+
+    fn flush(&self) {
+        drain();
+    }
+}
+
+/// Sends what is logged at `level` and above to the console.
+pub fn start_log(level: LevelFilter) {
+    // It fails only if there is a logger, which is then this one: nothing else sets one.
+    let _ = log::set_logger(&ConsoleLog);
+    log::set_max_level(level);
+}
+
+/// Prints to the console.
+#[macro_export]
+macro_rules! print {
+    ($($argument:tt)*) => { $crate::console::print(::core::format_args!($($argument)*)) };
+}
+
+/// Prints a line to the console.
+#[macro_export]
+macro_rules! println {
+    () => { $crate::console::print(::core::format_args!("\n")) };
+    ($($argument:tt)*) => {
+        $crate::console::print(::core::format_args!("{}\n", ::core::format_args!($($argument)*)))
+    };
+}
