@@ -1,7 +1,7 @@
 //! The regions of an address space: disjoint ranges of pages, in order.
 //!
 //! A B+ tree, as the regions of a large application are many and a lookup is on the way of every fault: with 100,000
-//! of them it is four nodes high. A node is the same thing at every height: entries in the order of their addresses,
+//! of them it is three nodes high. A node is the same thing at every height: entries in the order of their addresses,
 //! each a range and what is in it, a region or a subtree. The range of a subtree reaches from the start of its first
 //! region to the end of its last one, so the gaps between the regions of a subtree lie inside its range, and what a
 //! node says about its gaps ([`Gaps`]) depends on nothing outside it.
@@ -19,15 +19,15 @@ use core::ops::Range;
 pub const PAGES: u64 = LOWER_END >> PAGE_SHIFT;
 
 /// Entries in a node.
-const CAPACITY: usize = 32;
+const CAPACITY: usize = 64;
 /// Entries that a node has at least, if it is not the root.
 const MINIMUM: usize = CAPACITY / 4;
 /// Entries that two nodes may have together for them to be made one: it leaves room, so that insertions and removals
 /// in turn do not split and merge in turn.
 const MERGED: usize = CAPACITY - MINIMUM;
-/// Nodes on a path: as many as a tree with the fewest entries in each node needs for regions of one page each.
-const MAX_HEIGHT: usize = 10;
-const _: () = assert!(2 * (MINIMUM as u64).pow(MAX_HEIGHT as u32 - 1) >= PAGES);
+/// Nodes on a path: a tree with one more, all as empty as they may be, has more regions than there are pages.
+const MAX_HEIGHT: usize = 7;
+const _: () = assert!(2 * (MINIMUM as u64).pow(MAX_HEIGHT as u32) > PAGES);
 
 /// Alignments in pages for which the largest gap is known, so that finding one never looks in vain.
 const ALIGNMENTS: [u32; 3] = [1, PAGES_PER_GROUP as u32, PAGES_PER_SLOT as u32];
@@ -77,50 +77,90 @@ impl Gaps {
     }
 }
 
-/// What is in an entry's range.
+/// What a node knows about what is in an entry's range.
 #[derive(Clone, Copy)]
 enum Item<T> {
     Unused,
     Region(T),
-    Subtree(Handle<Node<T>>, Gaps),
+    Subtree(Gaps),
 }
 
 #[derive(Clone, Copy)]
 struct Entry<T> {
     start: u32,
     end: u32,
+    /// The root of the subtree, `None` for a region.
+    link: Option<Handle<Node<T>>>,
     item: Item<T>,
 }
 
-/// Entries in order; the parts of an entry are apart so that a search reads starts only.
+impl<T> Entry<T> {
+    const fn region(start: u32, end: u32, payload: T) -> Self {
+        Self { start, end, link: None, item: Item::Region(payload) }
+    }
+
+    /// What the longest gaps in the range are.
+    fn gaps(&self) -> Gaps {
+        match self.item {
+            Item::Subtree(gaps) => gaps,
+            Item::Region(_) | Item::Unused => Gaps::NONE,
+        }
+    }
+}
+
+/// Entries in order; the parts of an entry are apart so that a search reads starts only, and the way down links only.
 struct Node<T> {
     /// `u32::MAX` where unused, so that a search need not know the length.
     starts: [u32; CAPACITY],
     ends: [u32; CAPACITY],
+    links: [Option<Handle<Node<T>>>; CAPACITY],
     items: [Item<T>; CAPACITY],
     len: usize,
 }
 
 impl<T: Copy> Default for Node<T> {
     fn default() -> Self {
-        Self { starts: [u32::MAX; CAPACITY], ends: [0; CAPACITY], items: [Item::Unused; CAPACITY], len: 0 }
+        Self {
+            starts: [u32::MAX; CAPACITY],
+            ends: [0; CAPACITY],
+            links: [None; CAPACITY],
+            items: [Item::Unused; CAPACITY],
+            len: 0,
+        }
     }
 }
 
 impl<T: Copy> Node<T> {
-    /// How many entries start at `page` or before.
+    /// The last entry that starts at `page` or before; the first one if there is none.
     #[inline]
-    fn rank(&self, page: u32) -> usize {
-        self.starts.iter().map(|&start| u32::from(start <= page)).sum::<u32>() as usize
+    fn search(&self, page: u32) -> usize {
+        let mut index = 0;
+        let mut step = CAPACITY / 2;
+        // Halving without branches: a mispredicted one costs as much as the whole search.
+        while step > 0 {
+            index += if self.starts[index + step] <= page { step } else { 0 };
+            step /= 2;
+        }
+        index
     }
 
     fn entry(&self, index: usize) -> Entry<T> {
-        Entry { start: self.starts[index], end: self.ends[index], item: self.items[index] }
+        Entry { start: self.starts[index], end: self.ends[index], link: self.links[index], item: self.items[index] }
+    }
+
+    /// Range and payload of the region at `index`.
+    #[inline]
+    fn region(&self, index: usize) -> Option<(Range<u64>, T)> {
+        match self.items[index] {
+            Item::Region(payload) => Some((self.range(index), payload)),
+            Item::Subtree(_) | Item::Unused => None,
+        }
     }
 
     fn put(&mut self, index: usize, entry: Entry<T>) {
         self.starts[index] = entry.start;
         self.ends[index] = entry.end;
+        self.links[index] = entry.link;
         self.items[index] = entry.item;
     }
 
@@ -128,24 +168,27 @@ impl<T: Copy> Node<T> {
         self.starts[index].into()..self.ends[index].into()
     }
 
+    /// Copies the entries at `from` and after to `to`.
+    fn shift(&mut self, from: usize, to: usize) {
+        self.starts.copy_within(from..self.len, to);
+        self.ends.copy_within(from..self.len, to);
+        self.links.copy_within(from..self.len, to);
+        self.items.copy_within(from..self.len, to);
+    }
+
     /// Inserts an entry before the one at `index`; the node is not full.
     fn insert(&mut self, index: usize, entry: Entry<T>) {
-        self.starts.copy_within(index..self.len, index + 1);
-        self.ends.copy_within(index..self.len, index + 1);
-        self.items.copy_within(index..self.len, index + 1);
+        self.shift(index, index + 1);
         self.put(index, entry);
         self.len += 1;
     }
 
-    fn remove(&mut self, index: usize) -> Entry<T> {
-        let entry = self.entry(index);
-        self.starts.copy_within(index + 1..self.len, index);
-        self.ends.copy_within(index + 1..self.len, index);
-        self.items.copy_within(index + 1..self.len, index);
+    fn remove(&mut self, index: usize) {
+        self.shift(index + 1, index);
         self.truncate(self.len - 1);
-        entry
     }
 
+    /// Leaves the first `len` entries.
     fn truncate(&mut self, len: usize) {
         self.starts[len..self.len].fill(u32::MAX);
         self.len = len;
@@ -157,18 +200,14 @@ impl<T: Copy> Node<T> {
             self.put(self.len + index, right.entry(index));
         }
         self.len += count;
-        right.starts.copy_within(count..right.len, 0);
-        right.ends.copy_within(count..right.len, 0);
-        right.items.copy_within(count..right.len, 0);
+        right.shift(count, 0);
         right.truncate(right.len - count);
     }
 
     /// Makes the entries from `first` on the first ones of `right`, the next node.
     fn give_to(&mut self, right: &mut Self, first: usize) {
         let count = self.len - first;
-        right.starts.copy_within(..right.len, count);
-        right.ends.copy_within(..right.len, count);
-        right.items.copy_within(..right.len, count);
+        right.shift(0, count);
         for index in 0..count {
             right.put(index, self.entry(first + index));
         }
@@ -180,14 +219,12 @@ impl<T: Copy> Node<T> {
     fn summary(&self, handle: Handle<Self>) -> Entry<T> {
         let mut gaps = Gaps::NONE;
         for index in 0..self.len {
-            if let Item::Subtree(_, inner) = self.items[index] {
-                gaps.merge(inner);
-            }
+            gaps.merge(self.entry(index).gaps());
             if index + 1 < self.len {
                 gaps.add(self.ends[index], self.starts[index + 1]);
             }
         }
-        Entry { start: self.starts[0], end: self.ends[self.len - 1], item: Item::Subtree(handle, gaps) }
+        Entry { start: self.starts[0], end: self.ends[self.len - 1], link: Some(handle), item: Item::Subtree(gaps) }
     }
 }
 
@@ -283,15 +320,14 @@ impl<T: Copy + Send> RegionMap<T> {
             return None;
         }
         let mut node = self.nodes.get(self.root?);
-        loop {
-            let index = node.rank(page as u32).checked_sub(1)?;
-            match node.items[index] {
-                Item::Subtree(next, _) => node = self.nodes.get(next),
-                Item::Region(payload) => {
-                    return (page < node.ends[index].into()).then(|| (node.range(index), payload));
-                }
-                Item::Unused => return None,
-            }
+        let mut index = node.search(page as u32);
+        while let Some(inner) = node.links[index] {
+            node = self.nodes.get(inner);
+            index = node.search(page as u32);
+        }
+        match node.items[index] {
+            Item::Region(payload) if node.range(index).contains(&page) => Some((node.range(index), payload)),
+            _ => None,
         }
     }
 
@@ -303,16 +339,15 @@ impl<T: Copy + Send> RegionMap<T> {
         let page = page as u32;
         let mut node = self.nodes.get(self.root?);
         loop {
-            let after = node.rank(page);
-            let index = if after > 0 && node.ends[after - 1] > page { after - 1 } else { after };
+            let index = node.search(page);
+            let index = if node.ends[index] > page { index } else { index + 1 };
             // Below the root there is always one: the subtree was chosen for ending after `page`.
             if index == node.len {
                 return None;
             }
-            match node.items[index] {
-                Item::Subtree(next, _) => node = self.nodes.get(next),
-                Item::Region(payload) => return Some((node.range(index), payload)),
-                Item::Unused => return None,
+            match node.links[index] {
+                Some(inner) => node = self.nodes.get(inner),
+                None => return node.region(index),
             }
         }
     }
@@ -357,13 +392,13 @@ impl<T: Copy + Send> RegionMap<T> {
     /// Looks between the regions of a subtree; the recursion is as deep as the tree.
     fn find_gap_in(&self, handle: Handle<Node<T>>, request: &Request) -> Option<u64> {
         let node = self.nodes.get(handle);
-        let first = node.rank(request.within.start).saturating_sub(1);
-        for index in first..node.len {
+        for index in node.search(request.within.start)..node.len {
             if node.starts[index] >= request.within.end {
                 break;
             }
-            if let Item::Subtree(inner, gaps) = node.items[index]
-                && gaps.0[request.known] >= request.pages
+            let entry = node.entry(index);
+            if let Some(inner) = entry.link
+                && entry.gaps().0[request.known] >= request.pages
                 && let Some(found) = self.find_gap_in(inner, request)
             {
                 return Some(found);
@@ -391,7 +426,7 @@ impl<T: Copy + Send> RegionMap<T> {
         if !self.nodes.prepare(source, self.splits(&path)) {
             return Err(InsertError::NoMemory);
         }
-        self.insert_at(path, Entry { start, end, item: Item::Region(payload) });
+        self.insert_at(path, Entry::region(start, end, payload));
         Ok(())
     }
 
@@ -399,13 +434,12 @@ impl<T: Copy + Send> RegionMap<T> {
     pub fn remove(&mut self, start: u64) -> Option<(Range<u64>, T)> {
         let path = self.path_to(start)?;
         let (leaf, index) = path.leaf();
-        let entry = self.nodes.get_mut(leaf).remove(index);
+        let node = self.nodes.get_mut(leaf);
+        let removed = node.region(index);
+        node.remove(index);
         self.len -= 1;
         self.rebalance(&path);
-        match entry.item {
-            Item::Region(payload) => Some((entry.start.into()..entry.end.into(), payload)),
-            Item::Subtree(..) | Item::Unused => unreachable!("leaves hold regions"),
-        }
+        removed
     }
 
     /// Gives the region that starts at `start` the range `range`: shrinks it at either end, or lets it grow into
@@ -450,7 +484,7 @@ impl<T: Copy + Send> RegionMap<T> {
         }
         let (leaf, index) = path.leaf();
         self.nodes.get_mut(leaf).ends[index - 1] = page as u32;
-        self.insert_at(path, Entry { start: page as u32, end: range.end as u32, item: Item::Region(payload) });
+        self.insert_at(path, Entry::region(page as u32, range.end as u32, payload));
         Ok(true)
     }
 
@@ -458,10 +492,10 @@ impl<T: Copy + Send> RegionMap<T> {
     /// region.
     pub fn set(&mut self, start: u64, payload: T) -> Option<T> {
         let (leaf, index) = self.path_to(start)?.leaf();
-        match core::mem::replace(&mut self.nodes.get_mut(leaf).items[index], Item::Region(payload)) {
-            Item::Region(old) => Some(old),
-            Item::Subtree(..) | Item::Unused => unreachable!("leaves hold regions"),
-        }
+        let node = self.nodes.get_mut(leaf);
+        let (_, old) = node.region(index)?;
+        node.items[index] = Item::Region(payload);
+        Some(old)
     }
 
     /// Makes the region that ends at `page` and the one that starts there one, if their payloads are equal; says
@@ -498,17 +532,10 @@ impl<T: Copy + Send> RegionMap<T> {
         let mut next = self.root;
         while let Some(handle) = next {
             let node = self.nodes.get(handle);
-            let rank = node.rank(page);
-            next = match node.items[rank.saturating_sub(1)] {
-                Item::Subtree(inner, _) => {
-                    path.push(handle, rank.saturating_sub(1));
-                    Some(inner)
-                }
-                Item::Region(_) | Item::Unused => {
-                    path.push(handle, rank);
-                    None
-                }
-            };
+            let index = node.search(page);
+            next = node.links[index];
+            let belongs = if next.is_some() { index } else { index + usize::from(node.starts[index] <= page) };
+            path.push(handle, belongs);
         }
         path
     }
@@ -556,7 +583,7 @@ impl<T: Copy + Send> RegionMap<T> {
             };
             let new = self.nodes.take();
             let (left, right) = self.nodes.pair_mut(handle, new);
-            *right = Node::default();
+            right.truncate(0);
             left.give_to(right, first);
             if index <= first {
                 left.insert(index, entry)
@@ -578,7 +605,7 @@ impl<T: Copy + Send> RegionMap<T> {
     fn add_root(&mut self, entries: &[Entry<T>]) {
         let root = self.nodes.take();
         let node = self.nodes.get_mut(root);
-        *node = Node::default();
+        node.truncate(0);
         for (index, &entry) in entries.iter().enumerate() {
             node.insert(index, entry);
         }
@@ -594,11 +621,7 @@ impl<T: Copy + Send> RegionMap<T> {
         let new = node.summary(handle);
         let old = parent.entry(index);
         parent.put(index, new);
-        let same_gaps = match (old.item, new.item) {
-            (Item::Subtree(_, old), Item::Subtree(_, new)) => old == new,
-            _ => false,
-        };
-        old.start != new.start || old.end != new.end || !same_gaps
+        old.start != new.start || old.end != new.end || old.gaps() != new.gaps()
     }
 
     /// Brings the entries above the node at `level` of `path` up to date.
@@ -648,9 +671,9 @@ impl<T: Copy + Send> RegionMap<T> {
     fn shrink_root(&mut self) {
         let Some(root) = self.root else { return };
         let node = self.nodes.get(root);
-        let below = match (node.len, node.items[0]) {
+        let below = match (node.len, node.links[0]) {
             (0, _) => None,
-            (1, Item::Subtree(below, _)) => Some(below),
+            (1, Some(below)) => Some(below),
             _ => return,
         };
         self.nodes.free(root);
@@ -659,10 +682,7 @@ impl<T: Copy + Send> RegionMap<T> {
     }
 
     fn child(&self, node: Handle<Node<T>>, index: usize) -> Handle<Node<T>> {
-        match self.nodes.get(node).items[index] {
-            Item::Subtree(child, _) => child,
-            Item::Region(_) | Item::Unused => unreachable!("a node above the leaves holds subtrees"),
-        }
+        self.nodes.get(node).links[index].expect("a node above the leaves has subtrees only")
     }
 
     /// Checks all that the map relies on: every leaf at the same height, no node too empty or unordered, regions
@@ -698,20 +718,19 @@ impl<T: Copy + Send> RegionMap<T> {
         for index in 0..node.len {
             let (start, its_end) = (node.starts[index], node.ends[index]);
             assert!(*end <= start && start < its_end, "{start}..{its_end} in {handle:?} comes after {end}");
-            match node.items[index] {
-                Item::Region(_) => {
+            match (node.links[index], node.items[index]) {
+                (None, Item::Region(_)) => {
                     assert_eq!(level, self.height, "a region in {handle:?}, not a leaf");
                     regions += 1;
                 }
-                Item::Subtree(inner, gaps) => {
+                (Some(inner), Item::Subtree(gaps)) => {
                     assert!(level < self.height, "a subtree in {handle:?}, a leaf");
                     let (inner_nodes, inner_regions) = self.check_subtree(inner, level + 1, end);
                     (nodes, regions) = (nodes + inner_nodes, regions + inner_regions);
                     let found = self.nodes.get(inner).summary(inner);
-                    let Item::Subtree(_, found_gaps) = found.item else { unreachable!() };
-                    assert_eq!((start, its_end, gaps), (found.start, found.end, found_gaps), "entry of {inner:?}");
+                    assert_eq!((start, its_end, gaps), (found.start, found.end, found.gaps()), "entry of {inner:?}");
                 }
-                Item::Unused => panic!("entry {index} of {handle:?} is unused"),
+                _ => panic!("entry {index} of {handle:?} is neither a region nor a subtree"),
             }
             *end = its_end;
         }
