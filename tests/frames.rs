@@ -3,6 +3,8 @@
 
 extern crate alloc;
 
+mod common;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -11,6 +13,7 @@ use ashlar::arch::sim::{SimConfig, SimMachine};
 use ashlar::mm::address::{BLOCK_SIZE, Block, Frame, PAGE_SIZE, PhysAddr};
 use ashlar::mm::bits::Bits512;
 use ashlar::mm::frame::{Class, FrameStatistics, Frames, FramesError, MemoryMap, Owner, PHYSICAL_LIMIT, Refusal};
+use common::Random;
 use core::ops::{Deref, Range};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -33,6 +36,8 @@ impl Deref for Setup {
 
 /// An allocator over `banks` on a machine with no more memory than `backed`, where its records should be.
 fn try_setup(banks: &[Range<u64>], backed: &[Range<u64>]) -> Result<Setup, FramesError> {
+    #[cfg(not(target_os = "none"))]
+    common::threads_are_contexts();
     let mut map = map_of(banks);
     let backed: Vec<_> = backed.iter().map(|bank| (PhysAddr(bank.start), (bank.end - bank.start) as usize)).collect();
     let machine = SimMachine::new(SimConfig { banks: &backed, ..SimConfig::default() });
@@ -62,26 +67,10 @@ fn owner(number: u32) -> Owner {
     Owner::new(number).unwrap()
 }
 
-/// SplitMix64: enough for a test, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn key<V>(&mut self, map: &BTreeMap<u64, V>) -> Option<u64> {
-        let nth = self.below(map.len().max(1));
-        map.keys().nth(nth).copied()
-    }
+/// Any key of `map`.
+fn any_key<V>(map: &BTreeMap<u64, V>, random: &mut Random) -> Option<u64> {
+    let nth = random.index(map.len().max(1));
+    map.keys().nth(nth).copied()
 }
 
 /// A frame in use by itself.
@@ -183,7 +172,7 @@ impl Model {
     }
 
     fn home(&self, random: &mut Random) -> Option<u64> {
-        random.key(&self.blocks).filter(|block| self.blocks[block].owner.is_some())
+        any_key(&self.blocks, random).filter(|block| self.blocks[block].owner.is_some())
     }
 
     fn free_single(&mut self, frame: u64) {
@@ -207,8 +196,8 @@ impl Model {
 
     /// One random operation, on the model and on `frames`. `pressure` of 100 is the share of those that take.
     fn step(&mut self, frames: &Frames, random: &mut Random, pressure: usize) {
-        if random.below(100) < pressure {
-            match random.below(10) {
+        if random.index(100) < pressure {
+            match random.index(10) {
                 0..=2 => match frames.allocate_block() {
                     Some(block) => {
                         assert!(self.is_free(block.frame(0).0, 512), "{block:?} was not free");
@@ -217,8 +206,8 @@ impl Model {
                     None => assert!(!self.has_free_run(512), "refused a block, and there is one"),
                 },
                 3..=8 => {
-                    let order = [0, 0, 0, 4, random.below(9) as u32][random.below(5)];
-                    let class = if random.below(4) == 0 { Class::Unmovable } else { Class::Movable };
+                    let order = [0, 0, 0, 4, random.index(9) as u32][random.index(5)];
+                    let class = if random.index(4) == 0 { Class::Unmovable } else { Class::Movable };
                     let Some(frame) = frames.allocate(order, class) else {
                         return assert!(!self.has_free_run(1 << order), "refused order {order}, and there is one");
                     };
@@ -228,7 +217,7 @@ impl Model {
                     }
                 }
                 _ => {
-                    let Some(block) = random.key(&self.blocks) else { return };
+                    let Some(block) = any_key(&self.blocks, random) else { return };
                     let whole = self.blocks.get_mut(&block).unwrap();
                     if whole.owner.is_none() {
                         whole.owner = Some(owner(random.next() as u32 | 1));
@@ -239,11 +228,11 @@ impl Model {
             }
             return;
         }
-        match random.below(20) {
+        match random.index(20) {
             0..=5 => {
                 // The largest aligned run around a frame that can be given back together, up to a random order.
-                let Some(frame) = random.key(&self.singles) else { return };
-                let order = random.below(6) as u32;
+                let Some(frame) = any_key(&self.singles, random) else { return };
+                let order = random.index(6) as u32;
                 let start = frame & !((1 << order) - 1);
                 let can = |frame: u64| self.singles.get(&frame).is_some_and(|single| !single.orphan);
                 if (start..start + (1 << order)).all(can) {
@@ -252,7 +241,7 @@ impl Model {
                 }
             }
             6 | 7 => {
-                let Some(block) = random.key(&self.blocks) else { return };
+                let Some(block) = any_key(&self.blocks, random) else { return };
                 match self.blocks[&block].owner {
                     Some(_) => frames.end_home(Block(block)),
                     None => frames.free_block(Block(block)),
@@ -262,9 +251,9 @@ impl Model {
             8 | 9 => {
                 let Some(block) = self.home(random) else { return };
                 let mut keep = Bits512::EMPTY;
-                for _ in 0..random.below(4) {
-                    let start = random.below(512);
-                    keep.set_range(start..(start + 1 + random.below(200)).min(512));
+                for _ in 0..random.index(4) {
+                    let start = random.index(512);
+                    keep.set_range(start..(start + 1 + random.index(200)).min(512));
                 }
                 let result = frames.dissolve(Block(block), &keep);
                 if !self.blocks[&block].pins.is_empty() {
@@ -280,7 +269,7 @@ impl Model {
             }
             10 | 11 => {
                 let Some(block) = self.home(random) else { return };
-                let absent = [0, random.below(513), random.below(513)][random.below(3)];
+                let absent = [0, random.index(513), random.index(513)][random.index(3)];
                 frames.set_absent(Block(block), absent);
                 self.blocks.get_mut(&block).unwrap().absent = absent;
                 if absent == 0 {
@@ -298,16 +287,16 @@ impl Model {
                 self.deferred.retain(|&other| other != block);
             }
             13 => {
-                let Some(frame) = random.key(&self.singles) else { return };
+                let Some(frame) = any_key(&self.singles, random) else { return };
                 let single = self.singles.get_mut(&frame).unwrap();
                 if !single.orphan {
-                    single.owner = Some((owner(random.next() as u32 | 1), random.below(512)));
+                    single.owner = Some((owner(random.next() as u32 | 1), random.index(512)));
                     let (owner, page) = single.owner.unwrap();
                     frames.set_owner(Frame(frame), owner, page);
                 }
             }
             14 => {
-                let Some(frame) = random.key(&self.singles) else { return };
+                let Some(frame) = any_key(&self.singles, random) else { return };
                 let single = self.singles.get_mut(&frame).unwrap();
                 if !single.orphan {
                     frames.pin(Frame(frame));
@@ -315,13 +304,13 @@ impl Model {
                 }
             }
             15 => {
-                let Some(block) = random.key(&self.blocks) else { return };
-                let index = random.below(512);
+                let Some(block) = any_key(&self.blocks, random) else { return };
+                let index = random.index(512);
                 frames.pin(Block(block).frame(index));
                 *self.blocks.get_mut(&block).unwrap().pins.entry(index).or_default() += 1;
             }
             16 => {
-                let Some(block) = random.key(&self.blocks) else { return };
+                let Some(block) = any_key(&self.blocks, random) else { return };
                 let pins = &mut self.blocks.get_mut(&block).unwrap().pins;
                 let Some((&index, _)) = pins.first_key_value() else { return };
                 frames.unpin(Block(block).frame(index));
@@ -372,12 +361,12 @@ fn random_operations_agree_with_a_model() {
     for seed in 0..6 {
         let frames = setup(banks[seed as usize % 3]);
         let empty = frames.statistics();
-        let (mut model, mut random) = (Model::new(&frames.map), Random(seed));
+        let (mut model, mut random) = (Model::new(&frames.map), Random::new(seed));
         for step in 0..6000 {
             let pressure = [30, 70, 50][step / 500 % 3];
             model.step(&frames, &mut random, pressure);
             model.agree(&frames);
-            if step % 50 == 0 {
+            if step % 100 == 0 {
                 model.agree_on_everything(&frames);
             }
         }
@@ -392,7 +381,7 @@ fn random_operations_agree_with_a_model() {
 fn shuffled(count: usize, random: &mut Random) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     for last in (1..count).rev() {
-        order.swap(last, random.below(last + 1));
+        order.swap(last, random.index(last + 1));
     }
     order
 }
@@ -426,7 +415,7 @@ fn exhaust(frames: &Frames, order: Option<u32>, random: &mut Random) {
 fn exhausted_memory_comes_back_whole() {
     let frames = try_setup(&[GIB..4 * GIB], &[3 * GIB..4 * GIB]).unwrap();
     assert_eq!(frames.statistics().free_runs[18], 2, "two whole GiB");
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     for order in [None, Some(8), Some(4), Some(0)] {
         exhaust(&frames, order, &mut random);
     }
@@ -692,7 +681,7 @@ fn records_cost_what_they_should() {
     let records = 512 * 128 + 8 * 128;
     let entries = 3 * 4096 * 16;
     assert!(statistics.metadata * PAGE_SIZE <= directory + records + entries + 5 * PAGE_SIZE, "{statistics:?}");
-    exhaust(&frames, Some(0), &mut Random(2));
+    exhaust(&frames, Some(0), &mut Random::new(2));
 }
 
 fn machines_without_a_place_for_records_are_refused() {
@@ -710,13 +699,13 @@ fn machines_without_a_place_for_records_are_refused() {
 fn maps_take_ranges_in_any_order() {
     let at = |page: u64| PhysAddr(page * PAGE_SIZE as u64);
     for seed in 0..20 {
-        let (mut map, mut random) = (MemoryMap::new(), Random(seed));
+        let (mut map, mut random) = (MemoryMap::new(), Random::new(seed));
         let mut model = [false; 256];
         for _ in 0..200 {
-            let (first, second) = (random.below(257), random.below(257));
+            let (first, second) = (random.index(257), random.index(257));
             let range = first.min(second)..first.max(second);
             let addresses = at(range.start as u64)..at(range.end as u64);
-            let add = random.below(2) == 0;
+            let add = random.index(2) == 0;
             match add {
                 true => map.add(addresses).unwrap(),
                 false => map.remove(addresses).unwrap(),

@@ -211,7 +211,7 @@ impl Pool {
         let block = self.choose(order, class)?;
         let (record, entries) = self.table.parts(block);
         let BlockState::Broken { free, listed, .. } = &mut record.state else {
-            panic!("FR-4: {block:?} is in a list of broken blocks and is {:?}", record.state)
+            panic!("FR-4: {block:?} is in a list of broken blocks and is {}", record.state)
         };
         let before = *listed;
         let Some(index) = free.take(order, &mut self.statistics.free_runs) else {
@@ -232,7 +232,7 @@ impl Pool {
         assert!(index.is_multiple_of(frames), "{frame:?} freed with order {order}, to which it is not aligned");
         let (record, entries) = self.table.parts(frame.block());
         let BlockState::Broken { free, .. } = &mut record.state else {
-            panic!("{frame:?} freed in a block that is not broken: {:?}", record.state)
+            panic!("{frame:?} freed in a block that is {}", record.state)
         };
         assert!(!free.bits().any_in(index..index + frames), "{frame:?} (order {order}) freed twice");
         let mut orphans = 0;
