@@ -1,21 +1,31 @@
 //! The simulated machine: RAM, cores with TLBs that keep what they may keep, and a checker of the rules.
 mod access;
+mod checker;
+mod cores;
 mod memory;
 mod mmu;
 mod random;
+mod report;
+mod tlb;
 mod walker;
 
 pub use access::{AccessError, FaultKind, SimFault};
+pub use report::{Rule, SimCounters, Violation};
 pub use walker::Mapping;
 
 use crate::mm::address::{Frame, PhysAddr, VirtAddr};
 use crate::mm::mmu::Level;
 use alloc::vec;
 use alloc::vec::Vec;
+use checker::Checker;
+use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use cores::Recent;
 use memory::Memory;
 use random::Random;
+use report::Log;
 use spin::Mutex;
+use tlb::Tlb;
 
 /// What machine to make.
 #[derive(Clone, Copy, Debug)]
@@ -26,12 +36,14 @@ pub struct SimConfig<'a> {
     pub cores: usize,
     /// Seed of the machine's whim.
     pub seed: u64,
+    /// Whether the first violation panics, with a report; else they are collected.
+    pub panics: bool,
 }
 
 impl Default for SimConfig<'_> {
-    /// Two cores, 64 MiB of RAM at 1 GiB, seed 1.
+    /// Two cores, 64 MiB of RAM at 1 GiB, seed 1; the first violation panics.
     fn default() -> Self {
-        Self { banks: &[(PhysAddr(0x4000_0000), 64 << 20)], cores: 2, seed: 1 }
+        Self { banks: &[(PhysAddr(0x4000_0000), 64 << 20)], cores: 2, seed: 1, panics: true }
     }
 }
 
@@ -53,21 +65,37 @@ struct Hooks {
 }
 
 struct State {
+    /// The application's level-1 table.
     root: Option<Frame>,
     random: Random,
+    /// One a core.
+    tlbs: Vec<Tlb>,
+    checker: Checker,
+    recent: Recent,
+    log: Log,
+    /// Other cores may run between two steps of one operation.
+    concurrent: bool,
+    /// The next violation panics.
+    panics: bool,
 }
 
 impl SimMachine {
     /// A machine as `config` says; all RAM reads as zero.
     pub fn new(config: SimConfig<'_>) -> Self {
         assert!(config.cores > 0, "a machine without a core");
-        Self {
-            memory: Memory::new(config.banks),
-            cores: config.cores,
-            core: AtomicUsize::new(0),
-            hooks: Mutex::new(Hooks::default()),
-            state: Mutex::new(State { root: None, random: Random::new(config.seed) }),
-        }
+        let memory = Memory::new(config.banks);
+        let state = State {
+            root: None,
+            random: Random::new(config.seed),
+            tlbs: vec![Tlb::default(); config.cores],
+            checker: Checker::new(memory.frames(), config.cores),
+            recent: Recent::new(),
+            log: Log::default(),
+            concurrent: false,
+            panics: config.panics,
+        };
+        let (hooks, state) = (Mutex::new(Hooks::default()), Mutex::new(state));
+        Self { memory, cores: config.cores, core: AtomicUsize::new(0), hooks, state }
     }
 
     /// Goes on as core `core`: operations and accesses that follow are that core's.
@@ -77,9 +105,11 @@ impl SimMachine {
         self
     }
 
-    /// Has `step` called before every operation of the machine and every access, outside the machine's own lock.
+    /// Has `step` called before every operation of the machine and every access, outside the machine's own lock. From
+    /// then on an access by another core than the one that is changing a translation may meet the old one.
     pub fn set_yield(&self, step: fn()) {
         self.hooks.lock().step = Some(step);
+        self.state.lock().concurrent = true;
     }
 
     /// Has `core` say which core runs, in place of [`SimMachine::on_core`].
@@ -87,9 +117,68 @@ impl SimMachine {
         self.hooks.lock().core = Some(core);
     }
 
-    /// Makes `root` the application's level-1 table on all cores (TTBR0_EL1).
+    /// Makes `root` the application's level-1 table on all cores (TTBR0_EL1), for the life of the machine.
+    ///
+    /// # Panics
+    ///
+    /// When there is one already.
     pub fn set_root(&self, root: Frame) {
-        self.step(|_, state| state.root = Some(root));
+        self.step(|core, state| {
+            assert!(state.root.is_none(), "the application's tables have a root already");
+            state.checker.set_root(&self.memory, &mut state.log, core, root);
+            state.root = Some(root);
+        })
+    }
+
+    /// Declares that the fault path stands on these pages: descriptors that map them may not change any more.
+    pub fn protect_range(&self, pages: Range<u64>) {
+        self.step(|_, state| state.checker.protected.push(pages))
+    }
+
+    /// Says that `count` frames from `first` went back to the allocator: nothing may map them or hold a translation
+    /// to them.
+    pub fn note_freed(&self, first: Frame, count: usize) {
+        self.step(|core, state| {
+            state.log.operation(core, report::Operation::Freed(first, count));
+            state.checker.freed(&self.memory, &mut state.log, core, first, count);
+            let held = state.tlbs.iter().find_map(|tlb| tlb.holds_frame(first, count));
+            let table = state.tlbs.iter().find_map(|tlb| tlb.holds_table(first, count));
+            let held = held.map(|_| Rule::FreedWhileCached).or(table.map(|_| Rule::TableFreedWhileCached));
+            if let Some(rule) = held.filter(|&rule| state.log.violations.last().is_none_or(|last| last.rule != rule)) {
+                state.log.violation(Violation::of_frame(rule, core, first));
+            }
+        })
+    }
+
+    /// Says that the running core's operation has ended (with a scheduler: that core's, else everybody's): all it wrote
+    /// must be published, and every old translation invalidated.
+    pub fn check_settled(&self) {
+        self.step(|core, state| {
+            let core = state.concurrent.then_some(core);
+            state.checker.check_settled(&self.memory, &mut state.log, core);
+        })
+    }
+
+    /// The rules broken so far.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.state.lock().log.violations.clone()
+    }
+
+    /// # Panics
+    ///
+    /// When a rule was broken, with a report.
+    pub fn assert_clean(&self) {
+        let state = self.state.lock();
+        if !state.log.violations.is_empty() {
+            let report = state.log.report();
+            drop(state);
+            panic!("{report}");
+        }
+    }
+
+    /// What the machine did so far.
+    pub fn counters(&self) -> SimCounters {
+        self.state.lock().log.counters
     }
 
     /// What the tables in memory translate `at` to, whatever TLBs hold.
@@ -122,6 +211,16 @@ impl SimMachine {
             step();
         }
         let core = hooks.core.map_or_else(|| self.core.load(Ordering::Relaxed), |core| core());
-        act(core, &mut self.state.lock())
+        let mut state = self.state.lock();
+        let result = act(core, &mut state);
+        state.speculate(&self.memory);
+        if state.panics && !state.log.violations.is_empty() {
+            // Once: what unwinding still does to the machine must not panic again.
+            state.panics = false;
+            let report = state.log.report();
+            drop(state);
+            panic!("{report}");
+        }
+        result
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn read(raw: u64, level: Level) -> Meaning {
             // Bit 55 is software's: with the access flag clear, it says that the page allows nothing.
             let access = match bit(55) && !bit(10) {
                 true => Access::NONE,
-                false => Access { read: true, write: writable, execute: !bit(53) && !(open && writable) },
+                false => Access { read: true, write: writable, execute: !(bit(53) || open && writable) },
             };
             Meaning::Leaf(Leaf {
                 output: output.align_down(1 << level.shift()),
