@@ -191,7 +191,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Makes records for all RAM in `map`, out of RAM that it carves from there. Every block is
+    /// Makes records for all RAM in `map`, held RAM too, out of free RAM that it carves from there. Every block is
     /// [`BlockState::Reserved`] at first.
     ///
     /// # Errors
@@ -202,7 +202,7 @@ impl Table {
     ///
     /// What `map` holds is RAM that nobody uses, and `machine` keeps it reachable for as long as the table lives.
     pub(super) unsafe fn new(machine: &impl Mmu, map: &mut MemoryMap) -> Result<Table, FramesError> {
-        let ram = map.clone();
+        let ram = map.with_held().map_err(FramesError::MapFull)?;
         let end = ram.iter().last().ok_or(FramesError::NoMemory)?.end;
         if end > PHYSICAL_LIMIT {
             return Err(FramesError::OutOfReach { end });
