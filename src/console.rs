@@ -38,6 +38,11 @@ pub unsafe fn install(registers: NonNull<PL011Registers>, clock: Option<u32>) {
     REGISTERS.store(registers.as_ptr(), Ordering::Release);
 }
 
+/// Whether there is a console.
+pub fn is_installed() -> bool {
+    !REGISTERS.load(Ordering::Acquire).is_null()
+}
+
 /// From now on nobody takes the console's lock: for a crash report, since the lock may be held by what crashed. Output
 /// of other cores may mix with the report.
 pub fn seize() {
