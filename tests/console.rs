@@ -8,7 +8,7 @@ use ashlar::platform::console::{Pl011, REGISTERS_SIZE};
 use core::ptr::NonNull;
 
 /// Word indices of registers (PL011 TRM, DDI 0183, table 3-1).
-const DR: usize = 0x00 / 4;
+const DR: usize = 0;
 const FR: usize = 0x18 / 4;
 const IBRD: usize = 0x24 / 4;
 const FBRD: usize = 0x28 / 4;

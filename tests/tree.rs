@@ -76,7 +76,7 @@ impl Builder {
 
     /// The terminator, where the padding did not bring it.
     fn pad(self, name: &str) -> Self {
-        if name.len() % 4 == 0 { self.word(0) } else { self }
+        if name.len().is_multiple_of(4) { self.word(0) } else { self }
     }
 
     fn end(self) -> Self {
@@ -108,8 +108,7 @@ impl Builder {
     fn raw(self) -> Vec<u8> {
         let structure = HEADER_SIZE + 16 + 8;
         let strings = structure + self.structure.len();
-        let mut tree = Vec::new();
-        tree.resize(structure, 0);
+        let mut tree = alloc::vec![0; structure];
         tree.extend(&self.structure);
         tree.extend(&self.strings);
         let size = tree.len() as u32;
