@@ -105,7 +105,7 @@ fn entry_pages(level: Level) -> u64 {
     1 << (level.shift() - PAGE_SHIFT)
 }
 
-/// Whether `old`, valid, may become `new`, valid, only by way of invalid (Arm ARM D8.16.1).
+/// Whether `old`, valid, may become `new`, valid, only by way of invalid.
 fn needs_break(old: u64, new: u64, level: Level) -> bool {
     match (walker::read(old, level), walker::read(new, level)) {
         (Meaning::Leaf(_), Meaning::Leaf(_)) => (old ^ new) & !CHANGEABLE != 0,
@@ -183,7 +183,7 @@ impl Checker {
                     _ => None,
                 };
                 let restricts = now.is_none_or(|now| !now.access.permits(leaf.access));
-                // A TLB never holds a descriptor without access flag (Arm ARM D8.4.5).
+                // A TLB never holds a descriptor without access flag.
                 if leaf.accessed && (restricts || new & ACCESSED == 0) {
                     remnants.push(Remnant { harmless: !restricts, ..Remnant::leaf(va.page(), leaf) });
                 }
@@ -390,7 +390,7 @@ impl Checker {
         self.check_groups(memory, log, core);
     }
 
-    /// Whether the 16 descriptors from `group` on agree on the contiguous bit, or are not done being changed.
+    /// Whether the 16 descriptors from `group` on keep the promise of the contiguous bit, where one of them has it.
     pub(super) fn group_is_sound(&self, memory: &Memory, group: PhysAddr) -> bool {
         let raw = |index: u64| memory.read_entry(group + index * 8);
         let first = raw(0);
@@ -407,6 +407,9 @@ impl Checker {
     }
 
     fn check_groups(&mut self, memory: &Memory, log: &mut Log, core: usize) {
+        if self.groups.is_empty() {
+            return;
+        }
         let changing = |group: &PhysAddr| {
             self.pending.range(*group..*group + GROUP_BYTES).any(|(_, pending)| !pending.is_settled())
         };
@@ -455,7 +458,9 @@ impl Checker {
     pub(super) fn freed(&self, memory: &Memory, log: &mut Log, core: usize, first: Frame, count: usize) {
         let frames = first.0..first.0 + count as u64;
         let blame = |rule| Violation::of_frame(rule, core, first);
-        let Some(slot) = memory.index(first) else { return log.violation(blame(Rule::OutsideRam)) };
+        let Some(slot) = memory.index(first).filter(|_| memory.contains(first, count)) else {
+            return log.violation(blame(Rule::OutsideRam));
+        };
         if self.linked[slot..slot + count].iter().any(|&link| link != 0)
             || self.used(memory, first, count, |uses| uses != 0)
         {

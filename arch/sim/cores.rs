@@ -46,7 +46,7 @@ impl State {
             None => {
                 let walk = self.walk(memory, core, va, false);
                 let leaf = walk.leaf.ok_or(FaultKind::Translation(walk.level))?;
-                // The access flag comes before permissions (Arm ARM D8.15, MMU fault prioritization).
+                // The access flag comes before permissions (Arm ARM, MMU fault prioritization).
                 if !leaf.accessed {
                     return Err(FaultKind::AccessFlag(leaf.level));
                 }
@@ -85,7 +85,7 @@ impl State {
         });
     }
 
-    /// A walk as `core` makes it: from where its walk caches lead, reading what is not published yet or not yet.
+    /// A walk as `core` makes it: from where its walk caches lead, reading values not published yet, or no longer.
     fn walk(&mut self, memory: &Memory, core: usize, va: VirtAddr, speculative: bool) -> Walk {
         let Self { root, random, tlbs, checker, log, .. } = self;
         let Some(root) = *root else {

@@ -1,4 +1,46 @@
-//! The simulated machine: RAM, cores with TLBs that keep what they may keep, and a checker of the rules.
+//! The simulated machine: RAM, cores whose TLBs keep whatever the architecture lets them keep, and a checker.
+//!
+//! Hardware forgives most mistakes most of the time, and QEMU forgives all of them. This machine forgives none: it
+//! stands behind the same [`Mmu`](crate::mm::mmu::Mmu) trait as the hardware and shares no code with what it judges.
+//!
+//! - `memory`: RAM. `walker`: its own reading of descriptors. `tlb`: what a core caches. `cores`: translation, and
+//!   speculation at the whim of a generator with a seed, before and after every step. `checker`: what is known of every
+//!   descriptor that is not settled. `access`: what the application does. `report`: rules, violations, counters.
+//! - A violation names the rule, the core, the address, the descriptor before and after; a report adds the last operations.
+//! - The architecture assumed is the least one: a Cortex-A72, without FEAT_BBM, FEAT_HAFDBS or FEAT_TTL.
+//! - Memory written through [`Mmu::linear`](crate::mm::mmu::Mmu::linear) is the memory manager's own and not watched.
+//!
+//! # Rules, and where they come from
+//!
+//! Titles are sections of the Arm Architecture Reference Manual (DDI 0487), chapters D8 and B2.
+//!
+//! | rule | what is punished | source |
+//! | --- | --- | --- |
+//! | [`MissingBreak`](Rule::MissingBreak) | valid to valid with another output address, block for table or back, another memory type, contiguous bit or nG bit; permissions and access flag may change in place | *Using break-before-make when updating translation table entries* |
+//! | [`WriteToUnclean`](Rule::WriteToUnclean) | a make before the break's invalidation is complete: all addresses whose translation may be cached, and the walk caches where a table went away | same; *TLB maintenance instructions* |
+//! | [`StaleAccess`](Rule::StaleAccess) | an access that a cached translation allows and the tables do not | *Translation lookaside buffers* |
+//! | [`TlbConflict`](Rule::TlbConflict) | two translations of one address, of two sizes or places, in one TLB | *TLB conflict aborts* |
+//! | [`ContiguousMisprogrammed`](Rule::ContiguousMisprogrammed) | 16 descriptors of a contiguous group not alike, not consecutive or not aligned, and none of them being changed | *The Contiguous bit* |
+//! | [`FreedWhileMapped`](Rule::FreedWhileMapped), [`FreedWhileCached`](Rule::FreedWhileCached), [`WrittenWhileCached`](Rule::WrittenWhileCached) | a frame reused while a core may still reach it | *TLB maintenance instructions*, completion |
+//! | [`TableFreedWhileCached`](Rule::TableFreedWhileCached), [`TableOverwritten`](Rule::TableOverwritten) | a table reused while a walk may still read it | *Translation table walk caching*: last-level invalidation does not reach intermediate entries |
+//! | [`CopiedWhileWritable`](Rule::CopiedWhileWritable) | a copy that a store may overtake | as for a changed output address |
+//! | [`Unpublished`](Rule::Unpublished) | use of a descriptor that this core wrote, without a barrier between | *Ordering of memory accesses from translation table walks* |
+//! | [`LinkedUnpublished`](Rule::LinkedUnpublished) | a frame or a table linked by the core that wrote its contents, without a barrier between: another core could see the link first | same |
+//! | [`Unsettled`](Rule::Unsettled) | an operation that ends with a publication or an invalidation owing | the two above |
+//! | [`CodeNotSynchronized`](Rule::CodeNotSynchronized) | a fetch from a frame written since its last `sync_code` | *Concurrent modification and execution of instructions*; *Cache maintenance* |
+//! | [`ProtectedBroken`](Rule::ProtectedBroken) | a change to what maps the fault path: in the window it could not run | break-before-make, for the running code's own memory |
+//! | [`OutsideRam`](Rule::OutsideRam), [`TableMisplaced`](Rule::TableMisplaced) | a descriptor or table where none can be | *Translation table descriptor formats* |
+//!
+//! # What the machine does by itself
+//!
+//! - After each step, and before each change of a descriptor, any core may walk for an address of late interest and cache
+//!   the translation and the tables on the way, or forget one; translations without access flag are never cached.
+//! - A walk may start from any cached table, and may read any value of a descriptor since it was last published.
+//! - Of a contiguous group, a core caches a page or the whole.
+//! - Without a scheduler nobody runs between two steps of an operation, so each stale access is a violation. With one
+//!   ([`SimMachine::set_yield`]) another core's accesses in the window between a change and its invalidation are the
+//!   architecture's own business, and [`SimMachine::check_settled`] tells where the window should have ended.
+
 mod access;
 mod checker;
 mod cores;
@@ -141,10 +183,7 @@ impl SimMachine {
         self.step(|core, state| {
             state.log.operation(core, report::Operation::Freed(first, count));
             state.checker.freed(&self.memory, &mut state.log, core, first, count);
-            let held = state.tlbs.iter().find_map(|tlb| tlb.holds_frame(first, count));
-            let table = state.tlbs.iter().find_map(|tlb| tlb.holds_table(first, count));
-            let held = held.map(|_| Rule::FreedWhileCached).or(table.map(|_| Rule::TableFreedWhileCached));
-            if let Some(rule) = held.filter(|&rule| state.log.violations.last().is_none_or(|last| last.rule != rule)) {
+            for rule in state.tlbs.iter().filter_map(|tlb| tlb.reach(first, count)) {
                 state.log.violation(Violation::of_frame(rule, core, first));
             }
         })

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::random::Random;
+use super::report::Rule;
 use super::walker::Leaf;
 use crate::mm::address::{Frame, PAGE_SHIFT, PAGES_PER_GROUP, Page, PhysAddr, VirtAddr};
 use crate::mm::mmu::{Access, Invalidation, Level};
@@ -96,16 +97,12 @@ impl Tlb {
         self.tables.iter().flatten().filter(covers).max_by_key(|held| held.level).copied()
     }
 
-    /// Whether a translation to one of the `count` frames from `first` is held.
-    pub(super) fn holds_frame(&self, first: Frame, count: usize) -> Option<&Translation> {
+    /// The rule that freeing the `count` frames from `first` breaks while this is held.
+    pub(super) fn reach(&self, first: Frame, count: usize) -> Option<Rule> {
         let frames = first.0..first.0 + count as u64;
-        self.translations.iter().flatten().find(|held| overlaps(held.frame.0, held.pages, &frames))
-    }
-
-    /// Whether a pointer to a table in one of the `count` frames from `first` is held.
-    pub(super) fn holds_table(&self, first: Frame, count: usize) -> Option<&CachedTable> {
-        let frames = first.0..first.0 + count as u64;
-        self.tables.iter().flatten().find(|held| frames.contains(&held.table.0))
+        let translated = self.translations.iter().flatten().any(|held| overlaps(held.frame.0, held.pages, &frames));
+        let walked = self.tables.iter().flatten().any(|held| frames.contains(&held.table.0));
+        translated.then_some(Rule::FreedWhileCached).or(walked.then_some(Rule::TableFreedWhileCached))
     }
 
     /// Takes `new` in, in place of what says the same, else of a random one. Returns one that overlaps and disagrees.
@@ -136,7 +133,7 @@ impl Tlb {
         self.tables[place.unwrap_or_else(|| random.below(TABLES))] = Some(new);
     }
 
-    /// Drops what `what` covers (Arm ARM D8.17: by address, every size that holds the address).
+    /// Drops what `what` covers (by address: every size that holds the address).
     pub(super) fn invalidate(&mut self, what: &Invalidation) {
         let (range, tables) = match what {
             Invalidation::Pages(range) => (range, false),
