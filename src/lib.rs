@@ -11,4 +11,5 @@ pub mod console;
 pub mod mm;
 #[path = "../platform/mod.rs"]
 pub mod platform;
+pub mod report;
 pub mod sync;

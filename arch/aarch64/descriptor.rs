@@ -4,7 +4,6 @@
 use crate::mm::address::{Frame, PAGE_SHIFT, PAGES_PER_SLOT, PhysAddr};
 use crate::mm::mmu::{Access, Attributes, Entry, Level};
 use tock_registers::LocalRegisterCopy;
-use tock_registers::interfaces::Readable;
 
 #[allow(missing_docs)] // The macro documents fields, not what it makes of them.
 mod fields {
@@ -112,4 +111,36 @@ pub fn decode(raw: u64, level: Level) -> Entry {
         (_, true) => Entry::Table(frame),
         (_, false) => Entry::Block { frame, attributes },
     }
+}
+
+/// What the kernel's half maps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KernelMemory {
+    /// Normal memory, read and written.
+    Data,
+    /// Device-nGnRE registers.
+    Device,
+}
+
+/// The descriptor that maps `at` for the kernel in a table of `level`: global, never executable. (What is
+/// executable in the kernel's half, `boot.s` maps.)
+///
+/// # Panics
+///
+/// When `at` is not aligned to what an entry at `level` maps: a kernel bug.
+pub fn kernel_leaf(memory: KernelMemory, at: PhysAddr, level: Level) -> u64 {
+    assert!(at.is_aligned(1 << level.shift()), "{at:?} mapped for the kernel at {level:?}");
+    let page = (level == Level::Three) as u64;
+    let kind = match memory {
+        KernelMemory::Data => DESCRIPTOR::ATTRIBUTE_INDEX::Normal + DESCRIPTOR::SHAREABILITY::InnerShareable,
+        KernelMemory::Device => DESCRIPTOR::ATTRIBUTE_INDEX::Device,
+    };
+    (DESCRIPTOR::VALID::SET
+        + DESCRIPTOR::TABLE_OR_PAGE.val(page)
+        + kind
+        + DESCRIPTOR::ACCESSED::SET
+        + DESCRIPTOR::OUTPUT.val(at.frame().0)
+        + DESCRIPTOR::PXN::SET
+        + DESCRIPTOR::UXN::SET)
+        .value
 }

@@ -1,3 +1,42 @@
 //! Armv8-A at EL1, with a Cortex-A72 as the least of what is expected.
+//!
+//! `descriptor` and `syndrome` are pure and exist on the host as well.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `boot.s`, `boot.rs` | from the boot loader to the application |
+//! | `layout.rs` | the kernel's half of the address space |
+//! | `fixed_map.rs`, `linear_map.rs`, `stacks.rs` | what is mapped there |
+//! | `exception.s`, `exception.rs`, `syndrome.rs` | exceptions |
+//! | `gate.rs`, `percore.rs` | application mode and kernel mode |
+//! | `allocator.rs` | the global allocator |
+//! | `mmu.rs`, `descriptor.rs` | the memory manager's machine |
+//! | `report.rs`, `walk.rs` | crash reports |
 
 pub mod descriptor;
+pub mod syndrome;
+
+#[cfg(target_os = "none")]
+pub mod allocator;
+#[cfg(target_os = "none")]
+mod boot;
+#[cfg(target_os = "none")]
+pub mod exception;
+#[cfg(target_os = "none")]
+pub mod fixed_map;
+#[cfg(target_os = "none")]
+pub mod gate;
+#[cfg(target_os = "none")]
+pub mod layout;
+#[cfg(target_os = "none")]
+mod linear_map;
+#[cfg(target_os = "none")]
+pub mod mmu;
+#[cfg(target_os = "none")]
+pub mod percore;
+#[cfg(target_os = "none")]
+mod report;
+#[cfg(target_os = "none")]
+mod stacks;
+#[cfg(target_os = "none")]
+pub mod walk;

@@ -27,3 +27,43 @@ pub fn run(tests: Vec<(&'static str, fn())>) -> ! {
         .collect();
     libtest_mimic::run(&arguments, trials).exit()
 }
+
+/// Makes the named functions, each `fn()`, the application of this kernel.
+#[cfg(target_os = "none")]
+#[macro_export]
+macro_rules! tests {
+    ($($(#[$attribute:meta])* $name:ident),* $(,)?) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn ashlar_application() -> i32 {
+            $crate::run(&[$($(#[$attribute])* (stringify!($name), $name as fn())),*])
+        }
+    };
+}
+
+/// Runs `tests` one after the other, in application mode, with a line for each; the first that panics ends the machine.
+#[cfg(target_os = "none")]
+pub fn run(tests: &[(&str, fn())]) -> i32 {
+    use ashlar::{print, println};
+    println!("running {} tests", tests.len());
+    for (name, test) in tests {
+        print!("test {name} ... ");
+        test();
+        println!("ok");
+    }
+    println!("test result: ok. {} passed; 0 failed", tests.len());
+    0
+}
+
+/// Tells the runner how to boot this kernel and what must come of it: lines of `run WORD…`, `status N`, `output TEXT` and
+/// `absent TEXT`, one to an argument. They go to a section of the ELF file that is not loaded. Does nothing on the host.
+#[macro_export]
+macro_rules! expect {
+    ($($line:literal),+ $(,)?) => {
+        #[cfg(target_os = "none")]
+        ::core::arch::global_asm!(
+            ".pushsection .ashlar.expect, \"\", @progbits",
+            $(concat!(".ascii \"", $line, "\\n\"")),+,
+            ".popsection"
+        );
+    };
+}

@@ -1,0 +1,177 @@
+//! From `boot.s` to the application: the machine is read from its device tree, memory is mapped, the application called.
+
+use super::linear_map::NoMemoryForTables;
+use super::{allocator, fixed_map, gate, layout, linear_map, percore, report, stacks};
+use crate::arguments::Arguments;
+use crate::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
+use crate::mm::frame::{MemoryMap, MemoryMapFull};
+use crate::platform::console::{KNOWN_BASES, Pl011, REGISTERS_SIZE};
+use crate::platform::machine::{Machine, MachineError, Reason};
+use crate::platform::tree::{HEADER_SIZE, TreeError, total_size};
+use crate::platform::{log_warnings, power, tree_at};
+use crate::report::KERNEL_BUG;
+use crate::{console, println};
+use core::arch::{asm, global_asm};
+use core::fmt;
+use core::ops::Range;
+use core::ptr::NonNull;
+use spin::Once;
+
+global_asm!(include_str!("boot.s"));
+
+/// Bytes of the kernel heap.
+const HEAP_SIZE: usize = 256 << 10;
+
+// SAFETY: the application defines it by `ashlar`'s entry macro, or a test by `ashlar_test::tests!`, with this signature.
+unsafe extern "C" {
+    /// The application, in application mode. Returns its status.
+    safe fn ashlar_application() -> i32;
+}
+
+static APPLICATION_STACK: Once<Range<VirtAddr>> = Once::new();
+
+/// Called by `boot.s` on the boot stack, with the MMU on: where the device tree and the image are.
+#[unsafe(no_mangle)]
+extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr) -> ! {
+    percore::current().enter_boot_stack();
+    layout::set_image(image);
+    let machine = match read_machine(tree) {
+        Ok(machine) => machine,
+        Err(error) => give_up(&error),
+    };
+    let arguments = Arguments::parse(machine.bootargs);
+    power::configure(machine.psci, arguments.semihosting);
+    install_console(&machine);
+    console::start_log(arguments.log);
+    let arguments = arguments.install();
+    log_warnings(&machine, arguments);
+    let stack = match prepare_memory(&machine) {
+        Ok(stack) => stack,
+        Err(error) => give_up(&error),
+    };
+    percore::current().set_stack(stack.clone());
+    // SAFETY: the stack was just mapped and is nobody else's; nothing on the boot stack is used after this.
+    unsafe {
+        asm!(
+            "mov sp, {stack}",
+            "mov x29, xzr",
+            "mov x30, xzr",
+            "b {run}",
+            stack = in(reg) stack.end.0,
+            run = sym run_application,
+            options(noreturn)
+        )
+    }
+}
+
+/// On the kernel stack of the application's thread.
+extern "C" fn run_application() -> ! {
+    let stack = APPLICATION_STACK.wait().clone();
+    report::set_application_stack(stack.clone());
+    // SAFETY: kernel mode, and the stack is the application's.
+    let status = unsafe { gate::enter_application(ashlar_application, stack.end) };
+    power::exit(status.clamp(0, u8::MAX.into()) as u8)
+}
+
+/// Maps the device tree and reads it.
+fn read_machine(tree: PhysAddr) -> Result<Machine<'static>, MachineError> {
+    if tree == PhysAddr(0) {
+        return Err(TreeError::Absent.into());
+    }
+    let (start, mapped) = fixed_map::map_tree(tree, HEADER_SIZE);
+    // SAFETY: just mapped; a header has no more bytes.
+    let header = unsafe { core::slice::from_raw_parts(start, HEADER_SIZE.min(mapped)) };
+    let (start, mapped) = fixed_map::map_tree(tree, total_size(header)?);
+    // SAFETY: mapped for good, and reserved when memory is given out.
+    let bytes = unsafe { tree_at(start, mapped) }?;
+    Machine::parse(bytes, tree)
+}
+
+fn install_console(machine: &Machine<'_>) {
+    let Some(uart) = &machine.console else { return };
+    let Ok(at) = fixed_map::map_device(uart.base..uart.base + REGISTERS_SIZE as u64) else { return };
+    let Some(registers) = NonNull::new(core::ptr::with_exposed_provenance_mut(at.0 as usize)) else { return };
+    // SAFETY: the device tree says that a PL011 is there; it was mapped for good, and once.
+    unsafe { console::install(registers, uart.clock) };
+}
+
+/// Ends the machine with a line that says why it cannot be used: on its console, or where one is likely to be.
+fn give_up(why: &dyn fmt::Display) -> ! {
+    if !console::is_installed() {
+        for base in KNOWN_BASES {
+            let Ok(at) = fixed_map::map_device(base..base + REGISTERS_SIZE as u64) else { continue };
+            let Some(registers) = NonNull::new(core::ptr::with_exposed_provenance_mut(at.0 as usize)) else { continue };
+            // SAFETY: mapped as device memory for good, and once.
+            if unsafe { Pl011::probe(registers) }.is_some() {
+                // SAFETY: as above; the probe's own handle is gone.
+                unsafe { console::install(registers, None) };
+                break;
+            }
+        }
+    }
+    println!("ashlar: {why}");
+    power::exit(KERNEL_BUG)
+}
+
+/// Why memory could not be prepared.
+enum MemorySetupError {
+    Map(MemoryMapFull),
+    Linear(NoMemoryForTables),
+    /// Not even the kernel's heap and stacks fit.
+    TooSmall {
+        free: u64,
+    },
+}
+
+impl fmt::Display for MemorySetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Map(error) => error.fmt(f),
+            Self::Linear(error) => error.fmt(f),
+            Self::TooSmall { free } => write!(f, "too little memory: {free:#x} bytes are free"),
+        }
+    }
+}
+
+impl From<MemoryMapFull> for MemorySetupError {
+    fn from(error: MemoryMapFull) -> Self {
+        Self::Map(error)
+    }
+}
+
+impl From<NoMemoryForTables> for MemorySetupError {
+    fn from(error: NoMemoryForTables) -> Self {
+        Self::Linear(error)
+    }
+}
+
+/// Builds the linear map, the kernel heap and the first kernel stack, which it returns.
+fn prepare_memory(machine: &Machine<'_>) -> Result<Range<VirtAddr>, MemorySetupError> {
+    let (mut mapped, mut free) = (MemoryMap::new(), MemoryMap::new());
+    for bank in &machine.banks {
+        mapped.add(bank.clone())?;
+        free.add(bank.clone())?;
+    }
+    for reserved in &machine.reserved {
+        free.remove(reserved.range.clone())?;
+        if let Reason::Node { no_map: true } = reserved.reason {
+            mapped.remove(reserved.range.clone())?;
+        }
+    }
+    let image = |start: VirtAddr, end: VirtAddr| layout::image_physical(start)..layout::image_physical(end);
+    free.remove(image(layout::IMAGE, layout::__image_end.address()))?;
+    // What may not be written has no writable alias.
+    mapped.remove(image(layout::__text_start.address(), layout::__rodata_end.address()))?;
+    linear_map::build(&mapped, &mut free)?;
+
+    let too_small = |free: &MemoryMap| MemorySetupError::TooSmall { free: free.total() };
+    stacks::prepare(&mut free).ok_or_else(|| too_small(&free))?;
+    let mut add_stack = || stacks::add(free.carve(stacks::STACK_SIZE, PAGE_SIZE)?);
+    let (kernel, application) = (add_stack(), add_stack());
+    let (Some(kernel), Some(application)) = (kernel, application) else { return Err(too_small(&free)) };
+    APPLICATION_STACK.call_once(|| application);
+    let heap = free.carve(HEAP_SIZE, PAGE_SIZE).map(layout::linear).ok_or_else(|| too_small(&free))?;
+    // SAFETY: carved from free memory, which the linear map maps.
+    unsafe { allocator::add_to_kernel_heap(heap..heap + HEAP_SIZE as u64) };
+    Ok(kernel)
+}

@@ -1,0 +1,88 @@
+//! What happens after `exception.s` has saved the registers.
+
+use super::report;
+use super::syndrome::{Abort, Cause, Exception};
+use crate::mm::address::{LOWER_END, VirtAddr};
+use crate::mm::mmu::Access;
+use core::arch::global_asm;
+use core::mem::offset_of;
+use spin::Once;
+
+global_asm!(include_str!("exception.s"));
+
+/// The registers of what was interrupted, as `exception.s` lays them out.
+#[repr(C, align(16))]
+pub struct Frame {
+    /// x0 to x30.
+    pub x: [u64; 31],
+    /// The application's stack pointer.
+    pub sp_el0: u64,
+    /// Where it was interrupted.
+    pub elr: u64,
+    /// Its processor state.
+    pub spsr: u64,
+    /// FPSR and FPCR.
+    pub fp_state: [u64; 2],
+    /// x29 and ELR as a frame record.
+    record: [u64; 2],
+    /// Kernel mode's stack pointer, when that was interrupted.
+    pub sp_el1: u64,
+    unused: u64,
+    /// V0 to V31.
+    pub v: [u128; 32],
+}
+
+// `exception.s` has these as numbers.
+const _: () = assert!(
+    offset_of!(Frame, x) + 30 * 8 == 240
+        && offset_of!(Frame, sp_el0) == 248
+        && offset_of!(Frame, fp_state) == 272
+        && offset_of!(Frame, record) == 288
+        && offset_of!(Frame, sp_el1) == 304
+        && offset_of!(Frame, v) == 320
+        && size_of::<Frame>() == 832
+);
+
+/// Makes an access by the application possible; the error says why not.
+pub type FaultHandler = fn(VirtAddr, Access) -> Result<(), report::Refused>;
+
+static FAULT_HANDLER: Once<FaultHandler> = Once::new();
+
+/// Says who resolves the application's faults; only the first one counts. Without one, every fault is a crash.
+pub fn set_fault_handler(handler: FaultHandler) {
+    FAULT_HANDLER.call_once(|| handler);
+}
+
+/// A synchronous exception in application mode. Returning resumes the application.
+#[unsafe(no_mangle)]
+extern "C" fn application_exception(frame: &mut Frame, esr: u64, far: u64) {
+    let exception = Exception::decode(esr, far);
+    let refused = match exception {
+        Exception::Abort(Abort {
+            access,
+            address: Some(address),
+            cause: Cause::Translation(_) | Cause::AccessFlag(_) | Cause::Permission(_),
+        }) if address.0 < LOWER_END => match FAULT_HANDLER.get().map(|handler| handler(address, access)) {
+            Some(Ok(())) => return,
+            Some(Err(refused)) => Some(refused),
+            None => None,
+        },
+        _ => None,
+    };
+    report::application_crash(frame, exception, refused)
+}
+
+/// An interrupt or SError in application mode: none is enabled.
+#[unsafe(no_mangle)]
+extern "C" fn application_interrupt(frame: &mut Frame, esr: u64, _far: u64, kind: u64) -> ! {
+    report::unexpected(frame, esr, kind, frame.sp_el0)
+}
+
+/// Any exception in kernel mode: a kernel bug.
+#[unsafe(no_mangle)]
+extern "C" fn kernel_exception(frame: &mut Frame, esr: u64, far: u64, kind: u64) -> ! {
+    match kind {
+        0 => report::kernel_crash(frame, Exception::decode(esr, far)),
+        _ => report::unexpected(frame, esr, kind, frame.sp_el1),
+    }
+}

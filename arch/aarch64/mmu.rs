@@ -1,0 +1,226 @@
+//! The memory manager's machine: tables in the linear map, TLB and cache maintenance, `DC ZVA`.
+
+use super::{descriptor, layout};
+use crate::mm::address::{Frame, PAGE_SIZE, PhysAddr};
+use crate::mm::mmu::{Entry, Invalidation, Level, Mmu};
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::DAIF;
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+use tock_registers::interfaces::{Readable, Writeable};
+
+/// The application's ASID. `boot.s` puts it in TTBR0_EL1.
+const ASID: u64 = 1;
+
+/// This machine. There is one, so it has no state: what it works on is in the tables.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Machine(());
+
+impl Machine {
+    /// The machine, once the linear map stands.
+    pub(super) const fn new() -> Self {
+        Machine(())
+    }
+
+    fn entry(self, table: Frame, index: usize) -> &'static AtomicU64 {
+        assert!(index < 512, "entry {index} of a table");
+        let at = linear_pointer(table.start()).cast::<AtomicU64>();
+        // SAFETY: the linear map covers all RAM and a table is a frame of 512 aligned words. Walkers read them and others
+        // write them, so they are atomic.
+        unsafe { &*at.add(index) }
+    }
+}
+
+fn linear_pointer(at: PhysAddr) -> *mut u8 {
+    core::ptr::with_exposed_provenance_mut(layout::linear(at).0 as usize)
+}
+
+/// The operand of a TLBI by address: VA[55:12] and the ASID.
+fn operand(page: u64) -> u64 {
+    page & ((1 << 44) - 1) | ASID << 48
+}
+
+// SAFETY: this is the machine itself. The linear map covers all RAM for good; every invalidation ends with the DSB that
+// waits for all cores (Arm ARM D8.13.5).
+unsafe impl Mmu for Machine {
+    #[inline]
+    fn read_entry(&self, table: Frame, index: usize, level: Level) -> Entry {
+        descriptor::decode(self.entry(table, index).load(Ordering::Relaxed), level)
+    }
+
+    #[inline]
+    unsafe fn write_entry(&self, table: Frame, index: usize, level: Level, entry: Entry) {
+        self.entry(table, index).store(descriptor::encode(entry, level), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn publish(&self) {
+        barrier::dsb(barrier::ISHST);
+        barrier::isb(barrier::SY);
+    }
+
+    fn invalidate(&self, what: &Invalidation) {
+        barrier::dsb(barrier::ISHST);
+        match what {
+            Invalidation::Pages(pages) => {
+                for page in pages.clone() {
+                    // SAFETY: an invalidation changes no memory; translations are walked again.
+                    unsafe { asm!("tlbi vale1is, {}", in(reg) operand(page), options(nostack, preserves_flags)) };
+                }
+            }
+            Invalidation::PagesAndTables(pages) => {
+                for page in pages.clone() {
+                    // SAFETY: as above.
+                    unsafe { asm!("tlbi vae1is, {}", in(reg) operand(page), options(nostack, preserves_flags)) };
+                }
+            }
+            Invalidation::All => {
+                // SAFETY: as above.
+                unsafe { asm!("tlbi aside1is, {}", in(reg) ASID << 48, options(nostack, preserves_flags)) };
+            }
+        }
+        barrier::dsb(barrier::ISH);
+        barrier::isb(barrier::SY);
+    }
+
+    fn zero(&self, first: Frame, count: usize) {
+        let start = linear_pointer(first.start());
+        let bytes = count * PAGE_SIZE;
+        let Some(line) = zva_bytes().filter(|line| line * 4 <= PAGE_SIZE) else {
+            // SAFETY: the frames are RAM, mapped, and the caller's.
+            unsafe { core::ptr::write_bytes(start, 0, bytes) };
+            return;
+        };
+        let mut at = start;
+        let end = at.wrapping_add(bytes);
+        while at != end {
+            // SAFETY: four lines (naturally aligned powers of two, at most a page together) inside the caller's frames.
+            unsafe {
+                asm!(
+                    "dc zva, {0}",
+                    "add {0}, {0}, {1}",
+                    "dc zva, {0}",
+                    "add {0}, {0}, {1}",
+                    "dc zva, {0}",
+                    "add {0}, {0}, {1}",
+                    "dc zva, {0}",
+                    "add {0}, {0}, {1}",
+                    inout(reg) at, in(reg) line, options(nostack, preserves_flags)
+                );
+            }
+        }
+    }
+
+    fn copy(&self, from: Frame, to: Frame, count: usize) {
+        let (mut from, mut to) = (linear_pointer(from.start()), linear_pointer(to.start()));
+        let end = from.wrapping_add(count * PAGE_SIZE);
+        while from != end {
+            // SAFETY: 64 bytes inside mapped frames of the caller's, which do not overlap.
+            unsafe {
+                asm!(
+                    "ldp {a}, {b}, [{from}]",
+                    "ldp {c}, {d}, [{from}, #16]",
+                    "stp {a}, {b}, [{to}]",
+                    "stp {c}, {d}, [{to}, #16]",
+                    "ldp {a}, {b}, [{from}, #32]",
+                    "ldp {c}, {d}, [{from}, #48]",
+                    "stp {a}, {b}, [{to}, #32]",
+                    "stp {c}, {d}, [{to}, #48]",
+                    "add {from}, {from}, #64",
+                    "add {to}, {to}, #64",
+                    a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
+                    from = inout(reg) from, to = inout(reg) to, options(nostack, preserves_flags)
+                );
+            }
+        }
+    }
+
+    fn is_zero(&self, frame: Frame) -> bool {
+        let words = linear_pointer(frame.start()).cast::<u64>();
+        // Eight at a time: the answer is mostly no, at once.
+        (0..PAGE_SIZE / 8).step_by(8).all(|word| {
+            // SAFETY: aligned words of a mapped frame. Volatile, since the application may write at the same time.
+            (word..word + 8).fold(0, |sum, word| sum | unsafe { words.add(word).read_volatile() }) == 0
+        })
+    }
+
+    fn sync_code(&self, first: Frame, count: usize) {
+        let cache = CacheType::read();
+        let start = layout::linear(first.start()).0 as usize;
+        let range = start..start + count * PAGE_SIZE;
+        if !cache.data_coherent {
+            for at in range.clone().step_by(cache.data_line) {
+                // SAFETY: cleaning a mapped line changes no memory.
+                unsafe { asm!("dc cvau, {}", in(reg) at, options(nostack, preserves_flags)) };
+            }
+        }
+        barrier::dsb(barrier::ISH);
+        if !cache.instruction_coherent {
+            // The application fetches these bytes at other addresses, which caches by virtual index tell apart.
+            if cache.physically_indexed {
+                for at in range.step_by(cache.instruction_line) {
+                    // SAFETY: as above.
+                    unsafe { asm!("ic ivau, {}", in(reg) at, options(nostack, preserves_flags)) };
+                }
+            } else {
+                // SAFETY: as above.
+                unsafe { asm!("ic ialluis", options(nostack, preserves_flags)) };
+            }
+        }
+        barrier::dsb(barrier::ISH);
+        barrier::isb(barrier::SY);
+    }
+
+    #[inline]
+    fn without_interrupts<R>(&self, section: impl FnOnce() -> R) -> R {
+        let before = DAIF.get();
+        DAIF.write(DAIF::D::Masked + DAIF::A::Masked + DAIF::I::Masked + DAIF::F::Masked);
+        let result = section();
+        DAIF.set(before);
+        result
+    }
+
+    #[inline]
+    fn linear(&self, at: PhysAddr) -> *mut u8 {
+        linear_pointer(at)
+    }
+}
+
+/// Bytes that `DC ZVA` zeroes (DCZID_EL0); `None` where it is prohibited.
+#[inline]
+fn zva_bytes() -> Option<usize> {
+    let id: usize;
+    // SAFETY: reads an identification register.
+    unsafe { asm!("mrs {}, dczid_el0", out(reg) id, options(pure, nomem, nostack, preserves_flags)) };
+    let prohibited = id & 1 << 4 != 0;
+    (!prohibited).then_some(4 << (id & 0xf))
+}
+
+/// What CTR_EL0 says of the caches.
+struct CacheType {
+    /// Bytes of the smallest data cache line.
+    data_line: usize,
+    /// Bytes of the smallest instruction cache line.
+    instruction_line: usize,
+    /// Instruction caches are physically indexed and tagged.
+    physically_indexed: bool,
+    /// IDC: fetches see what the data cache holds.
+    data_coherent: bool,
+    /// DIC: instruction caches need no invalidation.
+    instruction_coherent: bool,
+}
+
+impl CacheType {
+    fn read() -> Self {
+        let id: u64;
+        // SAFETY: reads an identification register.
+        unsafe { asm!("mrs {}, ctr_el0", out(reg) id, options(pure, nomem, nostack, preserves_flags)) };
+        CacheType {
+            data_line: 4 << (id >> 16 & 0xf),
+            instruction_line: 4 << (id & 0xf),
+            physically_indexed: id >> 14 & 0b11 == 0b11,
+            data_coherent: id & 1 << 28 != 0,
+            instruction_coherent: id & 1 << 29 != 0,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Crash reports: what happened, to whom, where, the registers, the calls that led there.
+
+use super::exception::Frame;
+use super::stacks;
+use super::syndrome::{Abort, Exception};
+use super::walk::{read_word, walk};
+use super::{gate, percore};
+use crate::mm::address::{LOWER_END, VirtAddr};
+use crate::platform::power;
+use crate::report::{self, APPLICATION_CRASH, APPLICATION_PANIC, Backtrace, KERNEL_BUG, OUT_OF_MEMORY, Turn};
+use crate::{console, println};
+use core::arch::asm;
+use core::fmt;
+use core::ops::Range;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a fault of the application was not resolved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// It has no business there.
+    Access,
+    /// No memory is left.
+    OutOfMemory,
+}
+
+/// The application's main stack.
+static STACK: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Says where the application's stack is, so that an overflow can be told from other faults.
+pub(super) fn set_application_stack(stack: Range<VirtAddr>) {
+    STACK[0].store(stack.start.0, Ordering::Relaxed);
+    STACK[1].store(stack.end.0, Ordering::Relaxed);
+}
+
+/// A fault this far below the stack is taken for an overflow: compilers touch every page of a large frame in turn.
+const GUARD: u64 = 64 << 10;
+
+fn is_stack_overflow(address: VirtAddr) -> bool {
+    let start = STACK[0].load(Ordering::Relaxed);
+    (start.saturating_sub(GUARD)..start).contains(&address.0)
+}
+
+/// Reports a crash of the application and ends the machine.
+pub(super) fn application_crash(frame: &Frame, exception: Exception, refused: Option<Refused>) -> ! {
+    let out_of_memory = refused == Some(Refused::OutOfMemory);
+    start(if out_of_memory { OUT_OF_MEMORY } else { APPLICATION_CRASH }, &exception);
+    let address = fault_address(exception);
+    match address {
+        _ if out_of_memory => println!("ashlar: out of memory: {exception}"),
+        Some(address) if is_stack_overflow(address) => {
+            println!("ashlar: the application crashed: stack overflow: {exception}");
+        }
+        _ => println!("ashlar: the application crashed: {exception}"),
+    }
+    println!("    pc {:#018x}", frame.elr);
+    if let Some(address) = address {
+        print_walk(address);
+    }
+    print_registers(frame, frame.sp_el0);
+    print_backtrace(frame.x[29]);
+    finish()
+}
+
+/// Reports an exception in kernel mode and ends the machine.
+pub(super) fn kernel_crash(frame: &Frame, exception: Exception) -> ! {
+    start(KERNEL_BUG, &exception);
+    println!("ashlar: kernel bug: {exception}");
+    let stack = percore::current().stack();
+    let sp = VirtAddr(frame.sp_el1);
+    let address = fault_address(exception);
+    if address.is_some_and(stacks::is_guard) {
+        println!("    kernel stack overflow");
+    }
+    if sp < stack.start || sp > stack.end {
+        println!("    the stack pointer is outside of its stack, {:#018x}..{:#018x}", stack.start.0, stack.end.0);
+    }
+    println!("    pc {:#018x}", frame.elr);
+    if let Some(address) = address {
+        print_walk(address);
+    }
+    print_registers(frame, frame.sp_el1);
+    print_backtrace(frame.x[29]);
+    finish()
+}
+
+/// Reports an interrupt or an SError and ends the machine: none is enabled. `kind` is the place in the vector group.
+pub(super) fn unexpected(frame: &Frame, esr: u64, kind: u64, sp: u64) -> ! {
+    let name = match kind {
+        1 => "IRQ",
+        2 => "FIQ",
+        _ => "SError",
+    };
+    start(KERNEL_BUG, &name);
+    println!("ashlar: kernel bug: unexpected {name}, ESR_EL1 {esr:#x}");
+    println!("    pc {:#018x}", frame.elr);
+    print_registers(frame, sp);
+    print_backtrace(frame.x[29]);
+    finish()
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    let record: u64;
+    // SAFETY: reads the frame pointer.
+    unsafe { asm!("mov {}, x29", out(reg) record, options(nomem, nostack, preserves_flags)) };
+    if percore::in_kernel_mode() {
+        start(KERNEL_BUG, &"panic");
+        println!("ashlar: kernel bug: {info}");
+        print_backtrace(record);
+        finish()
+    }
+    // The message is formatted here, in application mode: its parts are the application's own code and memory.
+    start(APPLICATION_PANIC, &"panic");
+    println!("ashlar: the application {info}");
+    gate::call(move || {
+        print_backtrace(record);
+        finish()
+    })
+}
+
+/// Takes the console for the report of something that ends the machine with `status`; does not return when a report has
+/// been begun before.
+fn start(status: u8, what: &dyn fmt::Display) {
+    let turn = report::begin(status);
+    console::seize();
+    match turn {
+        Turn::First => {}
+        Turn::Second(status) => {
+            println!("ashlar: {what} while reporting");
+            power::exit(status)
+        }
+        Turn::Third(status) => power::exit(status),
+        Turn::Lost => loop {
+            aarch64_cpu::asm::wfi();
+        },
+    }
+}
+
+fn finish() -> ! {
+    power::exit(report::status())
+}
+
+fn fault_address(exception: Exception) -> Option<VirtAddr> {
+    match exception {
+        Exception::Abort(Abort { address, .. }) => address,
+        Exception::PcAlignment(address) => Some(address),
+        _ => None,
+    }
+}
+
+fn print_walk(address: VirtAddr) {
+    let half = match address.0 {
+        ..LOWER_END => "the application's half",
+        address if address >= !(LOWER_END - 1) => "the kernel's half",
+        _ => "neither half of the address space",
+    };
+    println!("    {:#018x} is in {half}", address.0);
+    for (level, raw) in walk(address).steps.into_iter().flatten() {
+        println!("    level {level} descriptor {raw:#018x}");
+    }
+}
+
+fn print_registers(frame: &Frame, sp: u64) {
+    println!("registers:");
+    for (row, registers) in frame.x.chunks(3).enumerate() {
+        console::print(format_args!("   "));
+        for (column, value) in registers.iter().enumerate() {
+            console::print(format_args!(" x{:<2} {value:#018x}", row * 3 + column));
+        }
+        println!();
+    }
+    println!("    sp  {sp:#018x} spsr {:#010x}", frame.spsr);
+}
+
+fn print_backtrace(record: u64) {
+    println!("backtrace:");
+    for (number, pc) in Backtrace::new(VirtAddr(record), read_word).enumerate() {
+        println!("    #{number} {:#018x}", pc.0);
+    }
+}
