@@ -2,6 +2,7 @@
 
 use crate::mm::address::PhysAddr;
 use arm_pl011_uart::{DataBits, LineConfig, PL011Registers, Parity, StopBits, UniqueMmioPointer};
+use arrayvec::ArrayVec;
 use core::ptr::NonNull;
 
 /// Bytes of a PL011's registers.
@@ -16,8 +17,15 @@ const FIRMWARE_CLOCK: u32 = 48_000_000;
 /// Polls of a sending UART before it is set up anew: enough for a full FIFO at the slowest rate in use.
 const DRAIN_POLLS: usize = 1_000_000;
 
+/// Bytes of the deepest receive FIFO there is.
+const FIFO: usize = 32;
+
 /// A PL011, polled.
-pub struct Pl011(arm_pl011_uart::Uart<'static>);
+pub struct Pl011 {
+    uart: arm_pl011_uart::Uart<'static>,
+    /// What was received before the UART was set up, which empties its FIFO: input from a pipe is there at once.
+    early: ArrayVec<u8, FIFO>,
+}
 
 // SAFETY: device registers are the same from every core, and whoever has the `Pl011` has them alone.
 unsafe impl Send for Pl011 {}
@@ -33,13 +41,19 @@ impl Pl011 {
         // SAFETY: the caller vouches for the registers.
         let mut port = unsafe { Self::open(registers) };
         for _ in 0..DRAIN_POLLS {
-            if !port.0.is_busy() {
+            if !port.uart.is_busy() {
                 break;
             }
         }
+        while let Some(byte) = port.receive() {
+            if port.early.try_push(byte).is_err() {
+                break;
+            }
+        }
+        port.early.reverse();
         let line = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
         // A clock too slow or too fast for the rate leaves the UART as the firmware set it up.
-        let _ = port.0.enable(line, BAUD, clock.unwrap_or(FIRMWARE_CLOCK));
+        let _ = port.uart.enable(line, BAUD, clock.unwrap_or(FIRMWARE_CLOCK));
         port
     }
 
@@ -57,7 +71,7 @@ impl Pl011 {
         // SAFETY: the caller vouches for the mapping; only identification registers are read before it is known.
         let port = unsafe { Self::open(registers) };
         // SAFETY: it is a PL011, and the first handle is not used any more.
-        port.0.read_identification().is_valid().then(|| unsafe { Self::new(registers, None) })
+        port.uart.read_identification().is_valid().then(|| unsafe { Self::new(registers, None) })
     }
 
     /// The UART at `registers` as it is.
@@ -68,33 +82,37 @@ impl Pl011 {
     /// back: an access is a single load or store of a register, so what can happen is that bytes of both mix.
     pub unsafe fn open(registers: NonNull<PL011Registers>) -> Self {
         // SAFETY: the caller vouches for the registers.
-        Self(arm_pl011_uart::Uart::new(unsafe { UniqueMmioPointer::new(registers) }))
+        let uart = arm_pl011_uart::Uart::new(unsafe { UniqueMmioPointer::new(registers) });
+        Self { uart, early: ArrayVec::new() }
     }
 
     /// Sends `bytes`; returns when the last one is in the FIFO.
     pub fn write(&mut self, bytes: &[u8]) {
         for &byte in bytes {
-            while self.0.is_tx_fifo_full() {
+            while self.uart.is_tx_fifo_full() {
                 core::hint::spin_loop();
             }
-            self.0.write_word(byte);
+            self.uart.write_word(byte);
         }
     }
 
     /// Waits until everything was sent: before the machine is turned off.
     pub fn drain(&mut self) {
-        while self.0.is_busy() {
+        while self.uart.is_busy() {
             core::hint::spin_loop();
         }
     }
 
     /// The next byte received, if there is one. A byte that arrived damaged is left out.
     pub fn read(&mut self) -> Option<u8> {
-        while !self.0.is_rx_fifo_empty() {
-            if let Ok(byte) = self.0.read_word() {
+        self.early.pop().or_else(|| self.receive())
+    }
+
+    fn receive(&mut self) -> Option<u8> {
+        loop {
+            if let Ok(byte) = self.uart.read_word() {
                 return byte;
             }
         }
-        None
     }
 }

@@ -1,14 +1,17 @@
 //! Output files on the host, by semihosting: below the directory that the boot argument `out=` names.
 
 use super::power;
+use arrayvec::ArrayVec;
 use core::ffi::CStr;
 use core::fmt;
 use semihosting::io::{self, Write};
 
-/// Bytes of the longest path, with its terminator.
-const PATH: usize = 512;
-/// Bytes handed to the host at once.
-const CHUNK: usize = 1024;
+/// Bytes handed to the host at once, and of the longest path with its terminator.
+const CHUNK: usize = 4096;
+
+/// What the host reads from: it does so without faults of the guest, and in the image every page is there. Only
+/// application mode takes this lock, with no other held, so that filling the buffer may fault.
+static TRANSFER: spin::Mutex<ArrayVec<u8, CHUNK>> = spin::Mutex::new(ArrayVec::new_const());
 
 /// A file being written; dropping it closes it.
 pub struct File(semihosting::fs::File);
@@ -54,9 +57,12 @@ impl File {
         if name.split('/').any(|part| matches!(part, "" | "." | "..")) || name.contains('\0') {
             return Err(FileError::Name);
         }
-        let mut path = arrayvec::ArrayString::<PATH>::new();
-        fmt::Write::write_fmt(&mut path, format_args!("{directory}/{name}\0")).map_err(|_| FileError::Name)?;
-        let path = CStr::from_bytes_with_nul(path.as_bytes()).map_err(|_| FileError::Name)?;
+        let mut path = TRANSFER.lock();
+        path.clear();
+        for part in [directory, "/", name, "\0"] {
+            path.try_extend_from_slice(part.as_bytes()).map_err(|_| FileError::Name)?;
+        }
+        let path = CStr::from_bytes_with_nul(&path).map_err(|_| FileError::Name)?;
         semihosting::fs::File::create(path).map(Self).map_err(FileError::Host)
     }
 
@@ -66,13 +72,11 @@ impl File {
     ///
     /// [`FileError::Host`]; then some of the bytes may have been written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
-        // The host reads memory without faults of the guest, so it cannot be given pages that may have to be faulted
-        // in; the stack was just touched.
-        let mut buffer = [0; CHUNK];
         for chunk in bytes.chunks(CHUNK) {
-            let copy = &mut buffer[..chunk.len()];
-            copy.copy_from_slice(chunk);
-            self.0.write_all(copy).map_err(FileError::Host)?;
+            let mut buffer = TRANSFER.lock();
+            buffer.clear();
+            buffer.extend(chunk.iter().copied());
+            self.0.write_all(&buffer).map_err(FileError::Host)?;
         }
         Ok(())
     }

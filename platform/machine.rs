@@ -3,6 +3,7 @@
 
 use super::tree::{NodePath, TreeError};
 use crate::mm::address::PhysAddr;
+use crate::mm::frame::{MemoryMap, MemoryMapFull};
 use arrayvec::ArrayVec;
 use core::fmt;
 use core::ops::Range;
@@ -336,5 +337,21 @@ impl Machine<'_> {
     /// Bytes of RAM in all banks, reserved ones included.
     pub fn ram(&self) -> u64 {
         self.banks.iter().map(|bank| bank.end - bank.start).sum()
+    }
+
+    /// The RAM that is free: the banks without the reserved ranges. The image is not in the tree, and not taken out.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryMapFull`] when reserved ranges cut the banks into more pieces than a map holds.
+    pub fn free_memory(&self) -> Result<MemoryMap, MemoryMapFull> {
+        let mut map = MemoryMap::new();
+        for bank in &self.banks {
+            map.add(bank.clone())?;
+        }
+        for reserved in &self.reserved {
+            map.remove(reserved.range.clone())?;
+        }
+        Ok(map)
     }
 }

@@ -13,7 +13,7 @@ use fdt::Fdt;
 
 /// Bytes of the header, version 17.
 pub const HEADER_SIZE: usize = 40;
-/// The largest tree taken, in bytes: what the Linux arm64 boot protocol allows.
+/// The largest tree taken, in bytes: what the Linux arm64 boot protocol allows. A tree may be padded to more.
 pub const MAX_SIZE: usize = 2 << 20;
 /// Levels of nodes, the root included; the crate has room for 63.
 pub const MAX_DEPTH: usize = 16;
@@ -28,6 +28,8 @@ const PROPERTY: u32 = 3;
 const NOP: u32 = 4;
 const END: u32 = 9;
 
+/// Offset of the header's field that holds the tree's size.
+const TOTAL_SIZE_FIELD: usize = 4;
 /// Offset of the header's field that holds the structure block's size.
 const STRUCTURE_SIZE_FIELD: usize = 36;
 
@@ -109,7 +111,7 @@ pub enum TreeError {
         /// Bytes that are there.
         available: usize,
     },
-    /// The size in the header is below that of a header, or above [`MAX_SIZE`].
+    /// The size in the header is below that of a header.
     Size(usize),
     /// A version that this reader does not know.
     Version {
@@ -214,7 +216,7 @@ impl fmt::Display for TreeError {
             Self::Truncated { needed, available } => {
                 write!(f, "device tree: truncated: {available} bytes of {needed}")
             }
-            Self::Size(size) => write!(f, "device tree: size {size} is not in {HEADER_SIZE}..={MAX_SIZE} bytes"),
+            Self::Size(size) => write!(f, "device tree: {size} bytes are fewer than its header's {HEADER_SIZE}"),
             Self::Version { version, compatible } => {
                 write!(f, "device tree: version {version} (compatible with {compatible}) instead of {VERSION}")
             }
@@ -238,11 +240,12 @@ impl core::error::Error for TreeError {}
 pub struct Tree<'t> {
     /// The reader; none of [`fdt::node::FdtNode`]'s methods that `platform` calls can panic on it.
     pub fdt: Fdt<'t>,
-    /// Bytes from its start that hold something. The header's own size may count padding after that.
+    /// Bytes from its start that hold something.
     pub used: usize,
 }
 
-/// The tree's size in bytes, from its first bytes: enough of a look to know how much to map.
+/// The tree's size in bytes, from its first bytes: enough of a look to know how much to map. At most [`MAX_SIZE`]: QEMU
+/// pads a tree given to it to more than twice its size, and what lies beyond is padding or refused by [`open`].
 ///
 /// # Errors
 ///
@@ -257,10 +260,10 @@ pub fn total_size(header: &[u8]) -> Result<usize, TreeError> {
         return Err(TreeError::Truncated { needed: HEADER_SIZE, available: header.len() });
     }
     let size = field(header, 1);
-    if (HEADER_SIZE..=MAX_SIZE).contains(&size) { Ok(size) } else { Err(TreeError::Size(size)) }
+    if size >= HEADER_SIZE { Ok(size.min(MAX_SIZE)) } else { Err(TreeError::Size(size)) }
 }
 
-/// Checks the tree that `bytes` begins with, removes its `FDT_NOP` tokens and opens it.
+/// Checks the tree that `bytes` begins with, removes its `FDT_NOP` tokens and the padding behind it, and opens it.
 ///
 /// # Errors
 ///
@@ -270,17 +273,18 @@ pub fn open(bytes: &mut [u8]) -> Result<Tree<'_>, TreeError> {
     if layout.check_structure(bytes)? {
         layout.squeeze(bytes);
     }
-    let fdt = Fdt::new(&bytes[..layout.size]).map_err(|error| match error {
+    let used = layout.used();
+    bytes[TOTAL_SIZE_FIELD..][..4].copy_from_slice(&(used as u32).to_be_bytes());
+    let fdt = Fdt::new(&bytes[..used]).map_err(|error| match error {
         fdt::FdtError::BadMagic => TreeError::Magic(field(bytes, 0) as u32),
         fdt::FdtError::BadPtr => TreeError::Absent,
-        fdt::FdtError::BufferTooSmall => TreeError::Truncated { needed: layout.size, available: bytes.len() },
+        fdt::FdtError::BufferTooSmall => TreeError::Truncated { needed: used, available: bytes.len() },
     })?;
-    Ok(Tree { fdt, used: layout.used() })
+    Ok(Tree { fdt, used })
 }
 
 /// Where the parts lie, in bytes from the start of the tree; all of them inside it and apart from each other.
 struct Layout {
-    size: usize,
     reservations: Range<usize>,
     structure: Range<usize>,
     strings: Range<usize>,
@@ -313,7 +317,7 @@ impl Layout {
             Some(pairs) => first..first + (pairs + 1) * 16,
             None => return Err(TreeError::Reservations { offset: first }),
         };
-        let layout = Self { size, reservations, structure, strings };
+        let layout = Self { reservations, structure, strings };
         layout.check_overlaps()?;
         Ok(layout)
     }

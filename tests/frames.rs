@@ -3,74 +3,28 @@
 
 extern crate alloc;
 
-use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+mod common;
+
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use ashlar::arch::sim::{SimConfig, SimMachine};
 use ashlar::mm::address::{BLOCK_SIZE, Block, Frame, PAGE_SIZE, PhysAddr};
 use ashlar::mm::bits::Bits512;
-use ashlar::mm::frame::{Class, Frames, FramesError, MemoryMap, Owner, PHYSICAL_LIMIT, Refusal};
-use ashlar::mm::mmu::{Entry, Invalidation, Level, Mmu};
+use ashlar::mm::frame::{Class, FrameStatistics, Frames, FramesError, MemoryMap, Owner, PHYSICAL_LIMIT, Refusal};
+use common::Random;
 use core::ops::{Deref, Range};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// A machine that has nothing but memory, and memory only where it is said to be looked at.
-struct Memory {
-    start: PhysAddr,
-    layout: Layout,
-    bytes: *mut u8,
-}
-
-// SAFETY: the pointer is only handed out, never followed.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    fn new(range: Range<u64>) -> Memory {
-        let layout = Layout::from_size_align((range.end - range.start) as usize, PAGE_SIZE).unwrap();
-        // SAFETY: the layout is not of size 0.
-        Memory { start: PhysAddr(range.start), layout, bytes: unsafe { alloc_zeroed(layout) } }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: allocated with the same layout.
-        unsafe { dealloc(self.bytes, self.layout) }
-    }
-}
-
-// SAFETY: `linear` gives memory that lives as long as the machine; nothing here translates anything.
-unsafe impl Mmu for Memory {
-    fn linear(&self, at: PhysAddr) -> *mut u8 {
-        assert!(at >= self.start && at - self.start < self.layout.size() as u64, "{at} is not to be looked at");
-        self.bytes.wrapping_add((at - self.start) as usize)
-    }
-
-    fn read_entry(&self, _: Frame, _: usize, _: Level) -> Entry {
-        unreachable!("no tables here")
-    }
-    unsafe fn write_entry(&self, _: Frame, _: usize, _: Level, _: Entry) {
-        unreachable!("no tables here")
-    }
-    fn publish(&self) {}
-    fn invalidate(&self, _: &Invalidation) {}
-    fn zero(&self, _: Frame, _: usize) {}
-    fn copy(&self, _: Frame, _: Frame, _: usize) {}
-    fn is_zero(&self, _: Frame) -> bool {
-        unreachable!("no contents here")
-    }
-    fn sync_code(&self, _: Frame, _: usize) {}
-    fn without_interrupts<R>(&self, section: impl FnOnce() -> R) -> R {
-        section()
-    }
-}
-
-/// An allocator, what it had to give at first, and the memory its records are in.
+/// An allocator, what it had to give at first, and the machine its records are in.
 struct Setup {
     frames: Frames,
     map: MemoryMap,
-    _memory: Memory,
+    _machine: SimMachine,
 }
 
 impl Deref for Setup {
@@ -80,19 +34,21 @@ impl Deref for Setup {
     }
 }
 
-fn try_setup(banks: &[Range<u64>], looked_at: Range<u64>) -> Result<Setup, FramesError> {
+/// An allocator over `banks` on a machine with no more memory than `backed`, where its records should be.
+fn try_setup(banks: &[Range<u64>], backed: &[Range<u64>]) -> Result<Setup, FramesError> {
+    #[cfg(not(target_os = "none"))]
+    common::threads_are_contexts();
     let mut map = map_of(banks);
-    let memory = Memory::new(looked_at);
-    // SAFETY: the memory lives as long as the allocator, and nobody else uses it.
-    let frames = unsafe { Frames::new(&memory, &mut map) }?;
+    let backed: Vec<_> = backed.iter().map(|bank| (PhysAddr(bank.start), (bank.end - bank.start) as usize)).collect();
+    let machine = SimMachine::new(SimConfig { banks: &backed, ..SimConfig::default() });
+    // SAFETY: the machine lives as long as the allocator, and nobody else uses its memory.
+    let frames = unsafe { Frames::new(&machine, &mut map) }?;
     frames.check();
-    Ok(Setup { frames, map, _memory: memory })
+    Ok(Setup { frames, map, _machine: machine })
 }
 
-/// An allocator over `banks`, the whole of which is memory.
 fn setup(banks: &[Range<u64>]) -> Setup {
-    let end = banks.iter().map(|bank| bank.end).max().unwrap();
-    try_setup(banks, banks[0].start..end).unwrap()
+    try_setup(banks, banks).unwrap()
 }
 
 fn map_of(banks: &[Range<u64>]) -> MemoryMap {
@@ -111,26 +67,10 @@ fn owner(number: u32) -> Owner {
     Owner::new(number).unwrap()
 }
 
-/// SplitMix64: enough for a test, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn key<V>(&mut self, map: &BTreeMap<u64, V>) -> Option<u64> {
-        let nth = self.below(map.len().max(1));
-        map.keys().nth(nth).copied()
-    }
+/// Any key of `map`.
+fn any_key<V>(map: &BTreeMap<u64, V>, random: &mut Random) -> Option<u64> {
+    let nth = random.index(map.len().max(1));
+    map.keys().nth(nth).copied()
 }
 
 /// A frame in use by itself.
@@ -232,7 +172,7 @@ impl Model {
     }
 
     fn home(&self, random: &mut Random) -> Option<u64> {
-        random.key(&self.blocks).filter(|block| self.blocks[block].owner.is_some())
+        any_key(&self.blocks, random).filter(|block| self.blocks[block].owner.is_some())
     }
 
     fn free_single(&mut self, frame: u64) {
@@ -256,8 +196,8 @@ impl Model {
 
     /// One random operation, on the model and on `frames`. `pressure` of 100 is the share of those that take.
     fn step(&mut self, frames: &Frames, random: &mut Random, pressure: usize) {
-        if random.below(100) < pressure {
-            match random.below(10) {
+        if random.index(100) < pressure {
+            match random.index(10) {
                 0..=2 => match frames.allocate_block() {
                     Some(block) => {
                         assert!(self.is_free(block.frame(0).0, 512), "{block:?} was not free");
@@ -266,8 +206,8 @@ impl Model {
                     None => assert!(!self.has_free_run(512), "refused a block, and there is one"),
                 },
                 3..=8 => {
-                    let order = [0, 0, 0, 4, random.below(9) as u32][random.below(5)];
-                    let class = if random.below(4) == 0 { Class::Unmovable } else { Class::Movable };
+                    let order = [0, 0, 0, 4, random.index(9) as u32][random.index(5)];
+                    let class = if random.index(4) == 0 { Class::Unmovable } else { Class::Movable };
                     let Some(frame) = frames.allocate(order, class) else {
                         return assert!(!self.has_free_run(1 << order), "refused order {order}, and there is one");
                     };
@@ -277,7 +217,7 @@ impl Model {
                     }
                 }
                 _ => {
-                    let Some(block) = random.key(&self.blocks) else { return };
+                    let Some(block) = any_key(&self.blocks, random) else { return };
                     let whole = self.blocks.get_mut(&block).unwrap();
                     if whole.owner.is_none() {
                         whole.owner = Some(owner(random.next() as u32 | 1));
@@ -288,11 +228,11 @@ impl Model {
             }
             return;
         }
-        match random.below(20) {
+        match random.index(20) {
             0..=5 => {
                 // The largest aligned run around a frame that can be given back together, up to a random order.
-                let Some(frame) = random.key(&self.singles) else { return };
-                let order = random.below(6) as u32;
+                let Some(frame) = any_key(&self.singles, random) else { return };
+                let order = random.index(6) as u32;
                 let start = frame & !((1 << order) - 1);
                 let can = |frame: u64| self.singles.get(&frame).is_some_and(|single| !single.orphan);
                 if (start..start + (1 << order)).all(can) {
@@ -301,7 +241,7 @@ impl Model {
                 }
             }
             6 | 7 => {
-                let Some(block) = random.key(&self.blocks) else { return };
+                let Some(block) = any_key(&self.blocks, random) else { return };
                 match self.blocks[&block].owner {
                     Some(_) => frames.end_home(Block(block)),
                     None => frames.free_block(Block(block)),
@@ -311,9 +251,9 @@ impl Model {
             8 | 9 => {
                 let Some(block) = self.home(random) else { return };
                 let mut keep = Bits512::EMPTY;
-                for _ in 0..random.below(4) {
-                    let start = random.below(512);
-                    keep.set_range(start..(start + 1 + random.below(200)).min(512));
+                for _ in 0..random.index(4) {
+                    let start = random.index(512);
+                    keep.set_range(start..(start + 1 + random.index(200)).min(512));
                 }
                 let result = frames.dissolve(Block(block), &keep);
                 if !self.blocks[&block].pins.is_empty() {
@@ -329,7 +269,7 @@ impl Model {
             }
             10 | 11 => {
                 let Some(block) = self.home(random) else { return };
-                let absent = [0, random.below(513), random.below(513)][random.below(3)];
+                let absent = [0, random.index(513), random.index(513)][random.index(3)];
                 frames.set_absent(Block(block), absent);
                 self.blocks.get_mut(&block).unwrap().absent = absent;
                 if absent == 0 {
@@ -347,16 +287,16 @@ impl Model {
                 self.deferred.retain(|&other| other != block);
             }
             13 => {
-                let Some(frame) = random.key(&self.singles) else { return };
+                let Some(frame) = any_key(&self.singles, random) else { return };
                 let single = self.singles.get_mut(&frame).unwrap();
                 if !single.orphan {
-                    single.owner = Some((owner(random.next() as u32 | 1), random.below(512)));
+                    single.owner = Some((owner(random.next() as u32 | 1), random.index(512)));
                     let (owner, page) = single.owner.unwrap();
                     frames.set_owner(Frame(frame), owner, page);
                 }
             }
             14 => {
-                let Some(frame) = random.key(&self.singles) else { return };
+                let Some(frame) = any_key(&self.singles, random) else { return };
                 let single = self.singles.get_mut(&frame).unwrap();
                 if !single.orphan {
                     frames.pin(Frame(frame));
@@ -364,13 +304,13 @@ impl Model {
                 }
             }
             15 => {
-                let Some(block) = random.key(&self.blocks) else { return };
-                let index = random.below(512);
+                let Some(block) = any_key(&self.blocks, random) else { return };
+                let index = random.index(512);
                 frames.pin(Block(block).frame(index));
                 *self.blocks.get_mut(&block).unwrap().pins.entry(index).or_default() += 1;
             }
             16 => {
-                let Some(block) = random.key(&self.blocks) else { return };
+                let Some(block) = any_key(&self.blocks, random) else { return };
                 let pins = &mut self.blocks.get_mut(&block).unwrap().pins;
                 let Some((&index, _)) = pins.first_key_value() else { return };
                 frames.unpin(Block(block).frame(index));
@@ -421,12 +361,12 @@ fn random_operations_agree_with_a_model() {
     for seed in 0..6 {
         let frames = setup(banks[seed as usize % 3]);
         let empty = frames.statistics();
-        let (mut model, mut random) = (Model::new(&frames.map), Random(seed));
+        let (mut model, mut random) = (Model::new(&frames.map), Random::new(seed));
         for step in 0..6000 {
             let pressure = [30, 70, 50][step / 500 % 3];
             model.step(&frames, &mut random, pressure);
             model.agree(&frames);
-            if step % 50 == 0 {
+            if step % 100 == 0 {
                 model.agree_on_everything(&frames);
             }
         }
@@ -437,6 +377,419 @@ fn random_operations_agree_with_a_model() {
     }
 }
 
+/// The numbers below `count`, in a random order.
+fn shuffled(count: usize, random: &mut Random) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    for last in (1..count).rev() {
+        order.swap(last, random.index(last + 1));
+    }
+    order
+}
+
+/// Takes everything there is, in order `order` or as blocks, and gives it back in a random order.
+fn exhaust(frames: &Frames, order: Option<u32>, random: &mut Random) {
+    let before = frames.statistics();
+    let mut taken = Vec::new();
+    let mut blocks = Vec::new();
+    match order {
+        Some(order) => taken.extend(core::iter::from_fn(|| frames.allocate(order, Class::Movable))),
+        None => blocks.extend(core::iter::from_fn(|| frames.allocate_block())),
+    }
+    let expected = match order {
+        Some(order) => (order as usize..19).map(|run| (before.free_runs[run] as usize) << (run - order as usize)).sum(),
+        None => before.free_blocks(),
+    };
+    assert_eq!(taken.len() + blocks.len(), expected, "order {order:?}");
+    frames.check();
+    for index in shuffled(taken.len(), random) {
+        frames.free(taken[index], order.unwrap());
+    }
+    for index in shuffled(blocks.len(), random) {
+        frames.free_block(blocks[index]);
+    }
+    frames.check();
+    let after = FrameStatistics { movable_spills: before.movable_spills, ..frames.statistics() };
+    assert_eq!(after, before, "order {order:?}");
+}
+
+fn exhausted_memory_comes_back_whole() {
+    let frames = try_setup(&[GIB..4 * GIB], &[3 * GIB..4 * GIB]).unwrap();
+    assert_eq!(frames.statistics().free_runs[18], 2, "two whole GiB");
+    let mut random = Random::new(1);
+    for order in [None, Some(8), Some(4), Some(0)] {
+        exhaust(&frames, order, &mut random);
+    }
+    let frames = setup(&[0x3f3f_f000..0x3fc0_1000, 0x3fc0_5000..0x3ff0_0000, 0x3ff8_0000..0x4051_7000]);
+    for order in (0..9).map(Some) {
+        exhaust(&frames, order, &mut random);
+    }
+}
+
+fn large_runs_stay_whole_while_smaller_ones_exist() {
+    let frames = try_setup(&[GIB..2 * GIB + 512 * MIB], &[2 * GIB..2 * GIB + 512 * MIB]).unwrap();
+    let small = frames.statistics().free_blocks() - 512;
+    for _ in 0..small {
+        assert!(frames.allocate_block().unwrap().start().0 >= 2 * GIB);
+        assert_eq!(frames.statistics().free_runs[18], 1);
+    }
+    let block = frames.allocate_block().unwrap();
+    assert_eq!(frames.statistics().free_runs[9..], [1, 1, 1, 1, 1, 1, 1, 1, 1, 0]);
+    assert_eq!(block, PhysAddr(GIB).frame().block(), "the lowest block of the GiB");
+    frames.free_block(block);
+    assert_eq!(frames.statistics().free_runs[18], 1);
+}
+
+fn classes_keep_apart_until_nothing_else_is_left() {
+    let frames = setup(&[GIB..GIB + 16 * MIB]);
+    let blocks = frames.statistics().free_blocks();
+    assert_eq!(blocks, 7, "all blocks but the one that the records are in");
+    let edge = PhysAddr(GIB + 15 * MIB).frame().block();
+    let mut users = BTreeMap::new();
+    let in_edge = frames.statistics().free - 512 * blocks;
+    for step in 0..in_edge {
+        let frame = frames.allocate(0, Class::Unmovable).unwrap();
+        assert_eq!(frame.block(), edge, "unmovable frames begin where no block can be, step {step}");
+    }
+    assert_eq!(frames.statistics().free_blocks(), blocks);
+    for step in 0..512 * blocks {
+        let class = if step % 3 == 0 { Class::Unmovable } else { Class::Movable };
+        let before = frames.statistics().free_blocks();
+        let frame = frames.allocate(0, class).unwrap();
+        let spills = frames.statistics().movable_spills + frames.statistics().unmovable_spills;
+        if spills == 0 {
+            assert_eq!(
+                *users.entry(frame.block()).or_insert(class),
+                class,
+                "{frame:?} is in a block of the other class"
+            );
+        } else {
+            assert_eq!(before, 0, "{frame:?} spilled, with a block free");
+        }
+    }
+    assert_eq!(frames.statistics().free, 0);
+    assert_eq!(frames.allocate(0, Class::Movable), None);
+    let statistics = frames.statistics();
+    let classes = |wanted| users.values().filter(|&&class| class == wanted).count();
+    let (unmovable, movable) = (classes(Class::Unmovable), classes(Class::Movable));
+    assert_eq!(unmovable + movable, blocks);
+    let overflow = |frames: usize, blocks: usize| frames.saturating_sub(512 * blocks) as u64;
+    assert_eq!(statistics.movable_spills, overflow(statistics.movable, movable));
+    assert_eq!(statistics.unmovable_spills, overflow(statistics.unmovable - in_edge, unmovable));
+    assert!(statistics.movable_spills + statistics.unmovable_spills > 0);
+}
+
+fn full_blocks_fill_up_and_free_ones_are_broken_last() {
+    let frames = setup(&[GIB..GIB + 16 * MIB]);
+    let blocks = frames.statistics().free_blocks();
+    let all: Vec<Frame> = (0..3 * 512).map(|_| frames.allocate(0, Class::Movable).unwrap()).collect();
+    assert_eq!(frames.statistics().free_blocks(), blocks - 3);
+    let of: Vec<Block> = (0..3).map(|third| all[third * 512].block()).collect();
+    // In the first one frame is free, in the second two neighbours, in the third a group.
+    frames.free(of[2].frame(32), 4);
+    frames.free(of[0].frame(77), 0);
+    frames.free(of[1].frame(100), 1);
+    assert_eq!(frames.allocate(0, Class::Movable), Some(of[0].frame(77)));
+    assert_eq!(frames.allocate(0, Class::Movable), Some(of[1].frame(100)));
+    assert_eq!(frames.allocate(1, Class::Movable), Some(of[2].frame(32)));
+    assert_eq!(frames.allocate(0, Class::Movable), Some(of[1].frame(101)));
+    assert_eq!(frames.allocate(0, Class::Movable), Some(of[2].frame(34)));
+    assert_eq!(frames.allocate(3, Class::Movable), Some(of[2].frame(40)));
+    assert_eq!(frames.statistics().free_blocks(), blocks - 3);
+    assert_ne!(frames.allocate(3, Class::Movable).map(Frame::block), Some(of[2]), "no run of eight was left");
+    assert_eq!(frames.statistics().free_blocks(), blocks - 4);
+}
+
+fn homes_count_their_absent_frames_and_end_in_either_way() {
+    let frames = setup(&[GIB..GIB + 16 * MIB]);
+    let empty = frames.statistics();
+    let [a, b] = [1, 2].map(|number| {
+        let block = frames.allocate_block().unwrap();
+        assert_eq!(frames.home_owner(block), None);
+        frames.make_home(block, owner(number));
+        block
+    });
+    assert_eq!(frames.statistics().absent, 1024);
+    assert_eq!(frames.statistics().available(), empty.free);
+    frames.set_absent(a, 12);
+    assert_eq!((frames.statistics().absent, frames.statistics().home), (524, 500));
+    assert_eq!(frames.owner(a.frame(7)), Some((owner(1), 7)));
+    assert_eq!(frames.next_home(None), Some((a.min(b), frames.home_owner(a.min(b)).unwrap())));
+    assert_eq!(frames.next_home(Some(a.max(b))), None);
+
+    let mut keep = Bits512::EMPTY;
+    keep.set_range(0..500);
+    frames.pin(a.frame(3));
+    let before = frames.statistics();
+    assert_eq!(frames.dissolve(a, &keep), Err(Refusal::Pinned));
+    assert_eq!(frames.statistics(), before, "a refusal changes nothing");
+    assert_eq!(frames.home_owner(a), Some(owner(1)));
+    frames.unpin(a.frame(3));
+    assert_eq!(frames.dissolve(a, &keep), Ok(12));
+    assert_eq!(frames.home_owner(a), None);
+    assert_eq!(frames.owner(a.frame(7)), Some((owner(1), 7)), "a frame that stays keeps its owner");
+    assert_eq!(frames.owner(a.frame(507)), None);
+    assert_eq!(frames.statistics().movable, 500);
+    (0..500).for_each(|index| frames.free(a.frame(index), 0));
+
+    frames.end_home(b);
+    assert_eq!(frames.statistics(), empty);
+    frames.check();
+}
+
+fn orphans_wait_for_their_last_pin() {
+    let frames = setup(&[GIB..GIB + 4 * MIB]);
+    let empty = frames.statistics();
+    let block = frames.allocate_block().unwrap();
+    frames.make_home(block, owner(9));
+    frames.pin(block.frame(100));
+    frames.pin(block.frame(100));
+    assert!(frames.is_pinned(block));
+    frames.end_home(block);
+    assert_eq!((frames.statistics().orphans, frames.statistics().free), (1, empty.free - 1));
+    assert_eq!(frames.owner(block.frame(100)), None, "nobody's");
+    let taken: Vec<Frame> = core::iter::from_fn(|| frames.allocate(0, Class::Movable)).collect();
+    assert_eq!(taken.len(), empty.free - 1);
+    assert!(!taken.contains(&block.frame(100)), "an orphan was handed out");
+    frames.unpin(block.frame(100));
+    assert_eq!(frames.allocate(0, Class::Movable), None);
+    frames.unpin(block.frame(100));
+    assert_eq!(frames.allocate(0, Class::Movable), Some(block.frame(100)));
+
+    // The same for a single frame, in the middle of a run that is freed together.
+    frames.pin(block.frame(36));
+    frames.free(block.frame(32), 3);
+    assert_eq!(frames.statistics().free, 7);
+    assert_eq!(frames.pins(block.frame(36)), 1);
+    frames.unpin(block.frame(36));
+    assert_eq!(frames.allocate(3, Class::Movable), Some(block.frame(32)));
+    frames.check();
+}
+
+fn deferred_homes_queue_up() {
+    let frames = setup(&[GIB..GIB + 16 * MIB]);
+    let homes: Vec<Block> = (1..=5)
+        .map(|number| {
+            let block = frames.allocate_block().unwrap();
+            frames.make_home(block, owner(number));
+            frames.set_absent(block, 1);
+            block
+        })
+        .collect();
+    assert_eq!(frames.oldest_deferred(), None);
+    [3, 0, 4, 1, 3, 2].iter().for_each(|&index| frames.defer(homes[index]));
+    assert_eq!(frames.statistics().deferred, 5);
+    assert_eq!(frames.oldest_deferred(), Some((homes[3], owner(4))));
+    frames.set_absent(homes[3], 0);
+    frames.undefer(homes[4]);
+    frames.undefer(homes[4]);
+    assert_eq!(frames.oldest_deferred(), Some((homes[0], owner(1))));
+    frames.end_home(homes[0]);
+    assert_eq!(frames.oldest_deferred(), Some((homes[1], owner(2))));
+    assert_eq!(frames.dissolve(homes[1], &Bits512::EMPTY), Ok(512));
+    assert_eq!(frames.oldest_deferred(), Some((homes[2], owner(3))));
+    frames.check();
+}
+
+fn failures_come_when_asked_for_and_freed_frames_are_seen() {
+    let frames = setup(&[GIB..GIB + 16 * MIB]);
+    frames.fail_after(2);
+    let block = frames.allocate_block().unwrap();
+    assert_eq!(frames.allocate(0, Class::Movable), None);
+    assert!(!frames.fail_never(), "it has happened");
+    let frame = frames.allocate(4, Class::Movable).unwrap();
+    frames.fail_after(1);
+    assert_eq!(frames.allocate_block(), None);
+    frames.fail_after(1);
+    assert!(frames.fail_never(), "it had yet to happen");
+
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = seen.clone();
+    frames.observe_free(Box::new(move |_, frames| drop(count.fetch_add(frames, Ordering::Relaxed))));
+    frames.pin(frame);
+    frames.free(frame, 4);
+    assert_eq!(seen.load(Ordering::Relaxed), 15);
+    frames.unpin(frame);
+    assert_eq!(seen.load(Ordering::Relaxed), 16);
+    frames.make_home(block, owner(1));
+    let mut keep = Bits512::EMPTY;
+    keep.set_range(100..200);
+    frames.dissolve(block, &keep).unwrap();
+    assert_eq!(seen.load(Ordering::Relaxed), 16 + 412);
+}
+
+/// Whether `misuse` panics. On the target a panic ends the machine: there it is another test's matter.
+#[cfg(not(target_os = "none"))]
+fn panics(misuse: impl FnOnce()) -> bool {
+    std::panic::catch_unwind(core::panic::AssertUnwindSafe(misuse)).is_err()
+}
+
+#[cfg(not(target_os = "none"))]
+fn misuse_is_a_bug() {
+    let with = |misuse: fn(&Frames, Frame, Block)| {
+        let frames = setup(&[GIB..GIB + 16 * MIB]);
+        let frame = frames.allocate(4, Class::Movable).unwrap();
+        let block = frames.allocate_block().unwrap();
+        panics(|| misuse(&frames, frame, block))
+    };
+    assert!(!with(|frames, frame, block| {
+        frames.free(frame, 4);
+        frames.free_block(block);
+    }));
+    let double_free = |frames: &Frames, frame, _| {
+        frames.free(frame, 4);
+        frames.free(frame, 4);
+    };
+    assert!(with(double_free));
+    assert!(with(|frames, frame, _| frames.free(frame, 5)), "more than was taken");
+    assert!(with(|frames, frame, _| frames.free(frame + 1, 1)), "misaligned");
+    assert!(with(|frames, _, block| frames.free(block.frame(0), 0)), "a frame of a whole block");
+    assert!(with(|frames, _, _| frames.free(PhysAddr(GIB + 16 * MIB - 4096).frame(), 0)), "a frame of the records");
+    assert!(with(|frames, _, _| frames.free(PhysAddr(5 * GIB).frame(), 0)), "no RAM");
+    assert!(with(|frames, frame, _| frames.free_block(frame.block())), "a broken block");
+    assert!(with(|frames, _, block| {
+        frames.free_block(block);
+        frames.free_block(block);
+    }));
+    assert!(with(|frames, _, block| {
+        frames.make_home(block, owner(1));
+        frames.free_block(block);
+    }));
+    assert!(with(|frames, _, block| frames.end_home(block)), "no home");
+    assert!(with(|frames, _, block| frames.defer(block)), "no home");
+    assert!(with(|frames, frame, _| frames.unpin(frame)), "not pinned");
+    assert!(with(|frames, frame, _| frames.pin(frame + 16)), "free");
+    assert!(with(|frames, frame, _| frames.set_owner(frame + 16, owner(1), 0)), "free");
+    assert!(with(|frames, _, _| drop(frames.allocate(9, Class::Movable))), "a block is not frames");
+}
+
+fn records_cost_what_they_should() {
+    // 64 GiB, of which only the end is looked at.
+    let frames = try_setup(&[GIB..65 * GIB], &[64 * GIB..65 * GIB]).unwrap();
+    let statistics = frames.statistics();
+    assert_eq!(statistics.total as u64, 64 * GIB / PAGE_SIZE as u64);
+    assert!(statistics.metadata * 1000 <= statistics.total * 4, "{} frames of records", statistics.metadata);
+    assert_eq!(statistics.free_runs[18], 63);
+    let block = frames.allocate_block().unwrap();
+    assert!(block.start().0 > 64 * GIB);
+
+    // Two small banks, far apart, and two more in one GiB.
+    let banks = [GIB..GIB + 16 * MIB, 2 * GIB - 16 * MIB..2 * GIB, 300 * GIB..300 * GIB + 16 * MIB];
+    let frames = setup(&banks);
+    let statistics = frames.statistics();
+    assert_eq!(statistics.total, 3 * 4096);
+    let directory = 301 * 64;
+    let records = 512 * 128 + 8 * 128;
+    let entries = 3 * 4096 * 16;
+    assert!(statistics.metadata * PAGE_SIZE <= directory + records + entries + 5 * PAGE_SIZE, "{statistics:?}");
+    exhaust(&frames, Some(0), &mut Random::new(2));
+}
+
+fn machines_without_a_place_for_records_are_refused() {
+    let refused = |banks: &[Range<u64>]| try_setup(banks, &[GIB..GIB + MIB]).err();
+    assert_eq!(refused(&[]), Some(FramesError::NoMemory));
+    assert_eq!(refused(&[GIB..GIB + 4096]), Some(FramesError::NoRoom { bytes: 128 }));
+    let end = PHYSICAL_LIMIT + 4096;
+    assert_eq!(refused(&[GIB..GIB + MIB, PHYSICAL_LIMIT.0..end.0]), Some(FramesError::OutOfReach { end }));
+    // The smallest machine there is: directory, records, entries, and a frame to give.
+    let frames = try_setup(&[GIB..GIB + 5 * 4096], &[GIB..GIB + 5 * 4096]).unwrap();
+    assert_eq!(frames.statistics().free, 1);
+    assert!(frames.allocate(0, Class::Movable).is_some());
+}
+
+fn maps_take_ranges_in_any_order() {
+    let at = |page: u64| PhysAddr(page * PAGE_SIZE as u64);
+    for seed in 0..20 {
+        let (mut map, mut random) = (MemoryMap::new(), Random::new(seed));
+        let mut model = [false; 256];
+        for _ in 0..200 {
+            let (first, second) = (random.index(257), random.index(257));
+            let range = first.min(second)..first.max(second);
+            let addresses = at(range.start as u64)..at(range.end as u64);
+            let add = random.index(2) == 0;
+            match add {
+                true => map.add(addresses).unwrap(),
+                false => map.remove(addresses).unwrap(),
+            }
+            model[range].fill(add);
+            let mut expected = Vec::new();
+            for page in 0..256 {
+                if model[page] && (page == 0 || !model[page - 1]) {
+                    let end = (page..256).find(|&page| !model[page]).unwrap_or(256);
+                    expected.push((at(page as u64).0, at(end as u64).0));
+                }
+            }
+            assert_eq!(ranges(&map), expected, "seed {seed}");
+            assert_eq!(map.total(), model.iter().filter(|&&free| free).count() as u64 * PAGE_SIZE as u64);
+        }
+    }
+}
+
+fn maps_hold_whole_frames() {
+    let mut map = MemoryMap::new();
+    map.add(PhysAddr(1)..PhysAddr(0x4fff)).unwrap();
+    assert_eq!(ranges(&map), [(0x1000, 0x4000)], "frames that are RAM in part are none");
+    map.remove(PhysAddr(0x2fff)..PhysAddr(0x3000)).unwrap();
+    assert_eq!(ranges(&map), [(0x1000, 0x2000), (0x3000, 0x4000)], "frames that are reserved in part are reserved");
+    map.add(PhysAddr(0x9000)..PhysAddr(0x9fff)).unwrap();
+    map.add(PhysAddr(u64::MAX - 1)..PhysAddr(u64::MAX)).unwrap();
+    map.remove(PhysAddr(0x9000)..PhysAddr(0x9000)).unwrap();
+    assert_eq!(map.total(), 0x2000);
+    map.remove(PhysAddr(0x3001)..PhysAddr(u64::MAX)).unwrap();
+    assert_eq!(ranges(&map), [(0x1000, 0x2000)]);
+}
+
+fn maps_say_when_they_are_full() {
+    let mut map = MemoryMap::new();
+    let capacity = ashlar::mm::frame::memory_map::CAPACITY as u64;
+    for range in 0..capacity {
+        map.add(PhysAddr(range * 0x4000)..PhysAddr(range * 0x4000 + 0x3000)).unwrap();
+    }
+    let before = ranges(&map);
+    let error = map.add(PhysAddr(0x100_0000)..PhysAddr(0x100_1000)).unwrap_err();
+    assert_eq!((error.start, error.end), (PhysAddr(0x100_0000), PhysAddr(0x100_1000)));
+    assert!(map.remove(PhysAddr(0x1000)..PhysAddr(0x2000)).is_err(), "that would be one range more");
+    assert_eq!(ranges(&map), before);
+    assert_eq!(map.carve(PAGE_SIZE, 0x2000), Some(PhysAddr((capacity - 1) * 0x4000 + 0x2000)), "no split, no need");
+    map.remove(PhysAddr(0)..PhysAddr(0x1000)).unwrap();
+    map.add(PhysAddr(0x3000)..PhysAddr(0x4000)).unwrap();
+    map.add(PhysAddr(0x100_0000)..PhysAddr(0x100_1000)).unwrap();
+}
+
+fn carving_leaves_blocks_whole() {
+    let carve =
+        |banks: &[Range<u64>], bytes: u64, align: usize| map_of(banks).carve(bytes as usize, align).map(|at| at.0);
+    // The highest place, where nothing is the worse for it.
+    assert_eq!(carve(&[GIB..GIB + 8 * MIB], 4096, 1), Some(GIB + 8 * MIB - 4096));
+    // The odd end below, not the whole block above.
+    assert_eq!(carve(&[GIB - MIB..GIB + 8 * MIB], MIB, 4096), Some(GIB - MIB));
+    // A bank that is no GiB, not one that is.
+    assert_eq!(carve(&[GIB..GIB + 8 * MIB, 2 * GIB..3 * GIB], 4 * MIB, 4096), Some(GIB + 4 * MIB));
+    // Where nothing but a GiB is left, its end.
+    assert_eq!(carve(&[2 * GIB..3 * GIB], 4 * MIB, BLOCK_SIZE), Some(3 * GIB - 4 * MIB));
+    assert_eq!(carve(&[GIB..GIB + 8 * MIB], 9 * MIB, 1), None);
+    assert_eq!(carve(&[GIB + 4096..GIB + 2 * MIB], MIB, BLOCK_SIZE), None);
+    let mut map = map_of(&[GIB..GIB + MIB]);
+    assert_eq!(map.carve(1, 1), Some(PhysAddr(GIB + MIB - 4096)), "whole frames");
+    assert_eq!(map.total(), MIB - 4096);
+    assert_eq!(map.carve(usize::MAX, 1), None);
+}
+
 ashlar_test::tests! {
     random_operations_agree_with_a_model,
+    exhausted_memory_comes_back_whole,
+    large_runs_stay_whole_while_smaller_ones_exist,
+    classes_keep_apart_until_nothing_else_is_left,
+    full_blocks_fill_up_and_free_ones_are_broken_last,
+    homes_count_their_absent_frames_and_end_in_either_way,
+    orphans_wait_for_their_last_pin,
+    deferred_homes_queue_up,
+    failures_come_when_asked_for_and_freed_frames_are_seen,
+    #[cfg(not(target_os = "none"))]
+    misuse_is_a_bug,
+    records_cost_what_they_should,
+    machines_without_a_place_for_records_are_refused,
+    maps_take_ranges_in_any_order,
+    maps_hold_whole_frames,
+    maps_say_when_they_are_full,
+    carving_leaves_blocks_whole,
 }

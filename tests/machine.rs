@@ -90,6 +90,17 @@ fn pi4() {
         ];
         assert_eq!(machine.reserved[..], reserved);
         assert_eq!(machine.initrd, Some(range(0x200_0000, 0x234_5678)));
+        let free: Vec<_> = machine.free_memory().unwrap().iter().collect();
+        let expected = [
+            range(0x1000, 0x200_0000),
+            range(0x234_6000, 0x3be0_0000),
+            range(0x3be0_1000, 0x3be0_2000),
+            range(0x3be0_4000, 0x3bf0_0000),
+            range(0x4000_0000, 0x4800_0000),
+            range(0x4800_1000, 0xfc00_0000),
+            range(0x1_0000_0000, 0x1_ffff_f000),
+        ];
+        assert_eq!(free, expected);
         // stdout-path names the mini UART; uart3 comes first but is disabled.
         assert_eq!(machine.console, Some(Uart { base: PhysAddr(0xfe20_1000), clock: None }));
         let (distributor, cpu_interface) = (range(0xff84_1000, 0xff84_2000), range(0xff84_2000, 0xff84_4000));

@@ -1,8 +1,8 @@
 //! What the application does: loads, stores and instruction fetches, by virtual address.
 #![forbid(unsafe_code)]
 
-use super::walker::{self, Walk};
-use super::{SimMachine, State};
+use super::SimMachine;
+use super::report::{Operation, Rule, Violation};
 use crate::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::mm::mmu::{Access, Level};
 use alloc::vec;
@@ -106,34 +106,23 @@ impl SimMachine {
     /// One access within a page: translates and performs it in one step.
     fn access(&self, va: VirtAddr, access: Access, perform: impl FnOnce(PhysAddr)) -> Result<(), SimFault> {
         self.step(|core, state| {
-            let pa = self.translate_for(core, state, va, access)?;
+            let result = state.translate(&self.memory, core, va, access);
+            state.log.operation(core, Operation::Access { va, access, to: result.ok() });
+            let pa = result.map_err(|kind| SimFault { va, access, kind })?;
+            if access.execute && state.checker.is_unsynchronized(&self.memory, pa.frame()) {
+                let blame = Violation::of_frame(Rule::CodeNotSynchronized, core, pa.frame());
+                state.log.violation(Violation { va: Some(va), ..blame });
+            }
+            if !self.memory.contains(pa.frame(), 1) {
+                // Flagged when it was mapped; the bus has nothing there.
+                return Ok(());
+            }
+            if access.write {
+                state.checker.note_code(&self.memory, pa.frame(), 1, true);
+            }
             perform(pa);
             Ok(())
         })
-    }
-
-    fn translate_for(
-        &self,
-        _core: usize,
-        state: &mut State,
-        va: VirtAddr,
-        access: Access,
-    ) -> Result<PhysAddr, SimFault> {
-        let fault = |kind| SimFault { va, access, kind };
-        let Some(root) = state.root else { return Err(fault(FaultKind::Translation(Level::One))) };
-        let walk = walker::walk(root, Level::One, va, |entry| self.memory.read_entry(entry), |_, _, _| {});
-        judge(&walk, va, access).map_err(fault)
-    }
-}
-
-/// Whether the leaf that a walk for `va` found allows `access`: where to, or why not. A clear access flag comes before a
-/// missing permission (Arm ARM D8.15.5).
-fn judge(walk: &Walk, va: VirtAddr, access: Access) -> Result<PhysAddr, FaultKind> {
-    match (walk.leaf, walk.translate(va)) {
-        (Some(leaf), Some(_)) if !leaf.accessed => Err(FaultKind::AccessFlag(leaf.level)),
-        (Some(leaf), Some(_)) if !leaf.access.permits(access) => Err(FaultKind::Permission(leaf.level)),
-        (Some(_), Some(pa)) => Ok(pa),
-        _ => Err(FaultKind::Translation(walk.level)),
     }
 }
 

@@ -49,12 +49,12 @@ pub(super) fn read(raw: u64, level: Level) -> Meaning {
         (true, true, Level::One | Level::Two) => Meaning::Table(output.frame()),
         _ => {
             let writable = !bit(7);
-            // AP[1] opens the page to EL0; what EL0 may write, EL1 never executes (D8.4.1.2).
+            // AP[1] opens the page to EL0; what EL0 may write, EL1 never executes (Arm ARM, instruction execution permissions).
             let open = bit(6);
             // Bit 55 is software's: with the access flag clear, it says that the page allows nothing.
             let access = match bit(55) && !bit(10) {
                 true => Access::NONE,
-                false => Access { read: true, write: writable, execute: !bit(53) && !(open && writable) },
+                false => Access { read: true, write: writable, execute: !(bit(53) || open && writable) },
             };
             Meaning::Leaf(Leaf {
                 output: output.align_down(1 << level.shift()),

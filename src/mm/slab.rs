@@ -259,7 +259,9 @@ impl<T> Slab<T> {
     #[inline]
     fn pointer(&self, handle: Handle<T>) -> *mut Record<T> {
         let number = handle.raw();
-        assert!(number < self.limit.load(Ordering::Acquire), "no record {handle:?} in this slab");
+        if number >= self.limit.load(Ordering::Acquire) {
+            no_record(number);
+        }
         let (root, directory, entry) = place(number >> index_bits::<T>());
         // SAFETY: the number is below the limit, so the directories and the chunk are complete and their pointers
         // final (published), which the Acquire above makes visible; the index is less than the number of records in
@@ -368,6 +370,12 @@ impl<T> Default for Slab<T> {
     fn default() -> Self {
         Self::new()
     }
+}
+
+#[cold]
+#[inline(never)]
+fn no_record(number: u32) -> ! {
+    panic!("no record #{number} in this slab")
 }
 
 /// Where the pointer to a chunk is: which of the roots, and the entries in both directories.

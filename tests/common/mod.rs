@@ -1,4 +1,4 @@
-//! What the tests of the memory manager's records share: frames from the heap, and seeded random numbers.
+//! What the tests of the memory manager's parts share: frames from the heap, and seeded random numbers.
 #![allow(dead_code, reason = "no test file uses all of it")]
 
 extern crate alloc;
@@ -36,7 +36,7 @@ impl Frames {
 
 /// Tests run side by side; each thread's locks have an order of their own.
 #[cfg(not(target_os = "none"))]
-fn threads_are_contexts() {
+pub fn threads_are_contexts() {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     std::thread_local! {
         static CONTEXT: usize = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -76,5 +76,10 @@ impl Random {
     /// A number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
+    }
+
+    /// An index below `bound`.
+    pub fn index(&mut self, bound: usize) -> usize {
+        self.below(bound as u64) as usize
     }
 }

@@ -92,7 +92,7 @@ impl Pool {
         assert!(order <= MAX_ORDER && block.0 % blocks == 0, "FR-2: run of order {order} at {block:?}");
         for inner in block.0 + 1..block.0 + blocks {
             let state = self.table.record(Block(inner)).map(|record| &record.state);
-            assert!(matches!(state, Some(BlockState::Free { run: None })), "FR-2: {:?} is {state:?}", Block(inner));
+            assert!(matches!(state, Some(BlockState::Free { run: None })), "FR-2: {:?}", Block(inner));
         }
         let buddy = self.table.record(Block(block.0 ^ blocks)).map(|record| &record.state);
         let free = matches!(buddy, Some(BlockState::Free { run: Some(other) }) if *other == order);
@@ -132,7 +132,7 @@ impl Pool {
         let (mut at, mut previous, mut length) = (list.first(), None, 0);
         while let Some(block) = at {
             let record = self.table.record(block).unwrap_or_else(|| panic!("FR-2: {block:?} in a list is not RAM"));
-            assert!(belongs(&record.state), "FR-4: {block:?} is in a list and is {:?}", record.state);
+            assert!(belongs(&record.state), "FR-4: {block:?} is in a list and is {}", record.state);
             assert_eq!(list.previous(record), previous, "FR-4: {block:?} is linked wrongly");
             length += 1;
             assert!(length <= expected, "FR-4: a list is longer than the {expected} blocks that belong in it");

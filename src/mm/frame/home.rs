@@ -22,7 +22,7 @@ impl Pool {
     pub(super) fn free_block(&mut self, block: Block) {
         match &self.table.known(block).state {
             BlockState::Whole { owner: None, .. } => {}
-            other => panic!("{block:?} freed as a block, but is {other:?}"),
+            other => panic!("{block:?} freed as a block, but is {other}"),
         }
         self.statistics.whole -= PAGES_PER_SLOT;
         self.retire(block);
@@ -35,7 +35,7 @@ impl Pool {
                 *home = Some(owner);
                 *absent = PAGES_PER_SLOT as u16;
             }
-            other => panic!("{block:?} to become a home, but is {other:?}"),
+            other => panic!("{block:?} to become a home, but is {other}"),
         }
         self.table.section_mut(block).homes += 1;
         self.statistics.whole -= PAGES_PER_SLOT;
@@ -52,7 +52,7 @@ impl Pool {
                 self.statistics.absent = self.statistics.absent + absent - before;
                 self.statistics.home = self.statistics.home + before - absent;
             }
-            other => panic!("{block:?} is no home to have absent frames: {other:?}"),
+            other => panic!("{block:?} is no home to have absent frames: {other}"),
         }
         if absent == 0 {
             self.undefer(block);
@@ -64,7 +64,7 @@ impl Pool {
         match &mut self.table.known(block).state {
             BlockState::Whole { owner: Some(_), deferred: true, .. } => return,
             BlockState::Whole { owner: Some(_), absent: 1.., deferred, .. } => *deferred = true,
-            other => panic!("{block:?} is no home with absent frames, to be deferred: {other:?}"),
+            other => panic!("{block:?} is no home with absent frames, to be deferred: {other}"),
         }
         self.deferred.push_back(&mut self.table, block);
         self.statistics.deferred += 1;
@@ -110,7 +110,7 @@ impl Pool {
     pub(super) fn dissolve(&mut self, block: Block, keep: &Bits512) -> Result<usize, Refusal> {
         let record = self.table.known(block);
         let BlockState::Whole { owner: Some(owner), .. } = record.state else {
-            panic!("{block:?} is no home to be dissolved: {:?}", record.state)
+            panic!("{block:?} is no home to be dissolved: {}", record.state)
         };
         if record.pinned > 0 {
             return Err(Refusal::Pinned);
@@ -135,7 +135,7 @@ impl Pool {
     fn leave_home(&mut self, block: Block) {
         self.undefer(block);
         let BlockState::Whole { owner: Some(_), absent, .. } = self.table.known(block).state else {
-            panic!("{block:?} is no home to end: {:?}", self.table.known(block).state)
+            panic!("{block:?} is no home to end: {}", self.table.known(block).state)
         };
         self.table.section_mut(block).homes -= 1;
         self.statistics.homes -= 1;
@@ -173,7 +173,7 @@ impl Pool {
             {
                 entry.set_owner(owner, page)
             }
-            other => panic!("{frame:?} is not in use by itself, to have an owner: {other:?}"),
+            other => panic!("{frame:?} is not in use by itself, to have an owner: {other}"),
         }
     }
 
@@ -204,7 +204,7 @@ impl Pool {
             {
                 entry.pins
             }
-            other => panic!("{frame:?} is not in use, to be pinned: {other:?}"),
+            other => panic!("{frame:?} is not in use, to be pinned: {other}"),
         };
         record.pinned += (before == 0) as u16;
         entry.pins = before.checked_add(1).unwrap_or_else(|| panic!("{frame:?} is pinned 2^32 times"));

@@ -33,12 +33,14 @@ pub struct MemoryMap {
     /// Start and end addresses; meaningful below `len`.
     ranges: [(u64, u64); CAPACITY],
     len: usize,
+    /// RAM in use that is to be free one day: start and end.
+    held: (u64, u64),
 }
 
 impl MemoryMap {
     /// No RAM.
     pub const fn new() -> Self {
-        Self { ranges: [(0, 0); CAPACITY], len: 0 }
+        Self { ranges: [(0, 0); CAPACITY], len: 0, held: (0, 0) }
     }
 
     /// Adds RAM; what is there already may overlap it. A frame that `range` covers in part is left out.
@@ -86,6 +88,30 @@ impl MemoryMap {
             (false, false) => &[],
         };
         self.replace(first..last, rest).map_err(|()| MemoryMapFull { start: range.start, end: range.end })
+    }
+
+    /// Takes `range` out like [`MemoryMap::remove`], but only for a time: the frame allocator keeps records for its whole
+    /// frames, so that [`Frames::admit`](super::Frames::admit) can make them free. Only the last range held counts.
+    ///
+    /// # Errors
+    ///
+    /// As [`MemoryMap::remove`].
+    pub fn hold(&mut self, range: Range<PhysAddr>) -> Result<(), MemoryMapFull> {
+        self.remove(range.clone())?;
+        let start = range.start.align_up(PAGE_SIZE).unwrap_or(range.end);
+        self.held = (start.0, range.end.align_down(PAGE_SIZE).0);
+        Ok(())
+    }
+
+    /// All RAM that there will ever be: free now, and held.
+    ///
+    /// # Errors
+    ///
+    /// As [`MemoryMap::add`].
+    pub(super) fn with_held(&self) -> Result<MemoryMap, MemoryMapFull> {
+        let mut all = self.clone();
+        all.add(PhysAddr(self.held.0)..PhysAddr(self.held.1))?;
+        Ok(all)
     }
 
     /// Takes `bytes` (rounded up to whole frames) out for good, at a multiple of `align` (a power of two), from where

@@ -69,6 +69,7 @@ use super::mmu::Mmu;
 use crate::sync::{Rank, Ranked};
 use core::fmt;
 use core::num::NonZeroU32;
+use core::ops::Range;
 use pool::Pool;
 use table::Table;
 
@@ -134,6 +135,8 @@ pub enum FramesError {
         /// Size of the array.
         bytes: usize,
     },
+    /// The memory map has no room for the RAM that it holds.
+    MapFull(MemoryMapFull),
 }
 
 impl fmt::Display for FramesError {
@@ -144,6 +147,7 @@ impl fmt::Display for FramesError {
                 write!(f, "RAM ends at {end}, above {PHYSICAL_LIMIT}")
             }
             FramesError::NoRoom { bytes } => write!(f, "no range of RAM holds {bytes} bytes of frame records"),
+            FramesError::MapFull(error) => error.fmt(f),
         }
     }
 }
@@ -174,6 +178,16 @@ impl Frames {
         // SAFETY: the caller's promise is the same.
         let table = unsafe { Table::new(machine, map) }?;
         Ok(Frames { pool: Ranked::new(Rank::Frames, Pool::new(table, map, total)) })
+    }
+
+    /// Makes the whole frames of `range` free, which boot held back ([`MemoryMap::hold`]).
+    ///
+    /// # Panics
+    ///
+    /// When a frame of it was not held back, or was admitted before.
+    pub fn admit(&self, range: Range<PhysAddr>) {
+        let (start, end) = (range.start.0.div_ceil(PAGE_SIZE as u64), range.end.frame().0);
+        self.pool.lock().admit(start..end.max(start))
     }
 
     /// Takes a block, from the smallest run of free ones.

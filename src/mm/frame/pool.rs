@@ -140,6 +140,39 @@ impl Pool {
         self.relist(block, listed);
     }
 
+    /// Makes frames free that boot held back. They join the free runs next to them.
+    pub(super) fn admit(&mut self, frames: Range<u64>) {
+        let mut next = frames.start;
+        while next < frames.end {
+            let block = Frame(next).block();
+            let end = frames.end.min(block.frame(0).0 + PAGES_PER_SLOT as u64);
+            let count = (end - next) as usize;
+            self.assert_reserved(block, Frame(next).index(), count);
+            if count == PAGES_PER_SLOT {
+                self.give_block(block);
+            } else {
+                self.add_part(block, next..end);
+            }
+            self.statistics.total += count;
+            self.statistics.free += count;
+            self.freed(Frame(next), count);
+            next = end;
+        }
+    }
+
+    fn assert_reserved(&mut self, block: Block, index: usize, count: usize) {
+        let (record, entries) = self.table.parts(block);
+        let reserved = match &record.state {
+            BlockState::Reserved => true,
+            BlockState::Broken { free, .. } => {
+                !free.bits().any_in(index..index + count)
+                    && entries[index..index + count].iter().all(|entry| entry.state() == FrameState::Reserved)
+            }
+            BlockState::Free { .. } | BlockState::Whole { .. } => false,
+        };
+        assert!(reserved, "{:?} and {count} frames from there on were not held back", block.frame(index));
+    }
+
     /// Takes a run of one block off the smallest run there is.
     #[inline]
     pub(super) fn take_block(&mut self) -> Option<Block> {
@@ -211,7 +244,7 @@ impl Pool {
         let block = self.choose(order, class)?;
         let (record, entries) = self.table.parts(block);
         let BlockState::Broken { free, listed, .. } = &mut record.state else {
-            panic!("FR-4: {block:?} is in a list of broken blocks and is {:?}", record.state)
+            panic!("FR-4: {block:?} is in a list of broken blocks and is {}", record.state)
         };
         let before = *listed;
         let Some(index) = free.take(order, &mut self.statistics.free_runs) else {
@@ -232,7 +265,7 @@ impl Pool {
         assert!(index.is_multiple_of(frames), "{frame:?} freed with order {order}, to which it is not aligned");
         let (record, entries) = self.table.parts(frame.block());
         let BlockState::Broken { free, .. } = &mut record.state else {
-            panic!("{frame:?} freed in a block that is not broken: {:?}", record.state)
+            panic!("{frame:?} freed in a block that is {}", record.state)
         };
         assert!(!free.bits().any_in(index..index + frames), "{frame:?} (order {order}) freed twice");
         let mut orphans = 0;

@@ -10,6 +10,7 @@ use super::free_set::FreeSet;
 use super::list::Links;
 use super::memory_map::MemoryMap;
 use super::{Class, FramesError, Owner};
+use core::fmt;
 use core::ops::Range;
 use core::slice;
 
@@ -21,7 +22,6 @@ pub const PHYSICAL_LIMIT: PhysAddr = PhysAddr(1 << 40);
 const NO_ENTRIES: u16 = u16::MAX;
 
 /// What a block is used for.
-#[derive(Clone, Debug)]
 pub(super) enum BlockState {
     /// Nothing in it is ours to give: no RAM, or all of it taken before there was an allocator.
     Reserved,
@@ -46,6 +46,20 @@ pub(super) enum BlockState {
         /// Which list it is in: its largest free order.
         listed: Option<u32>,
     },
+}
+
+impl fmt::Display for BlockState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BlockState::Reserved => f.write_str("reserved"),
+            BlockState::Free { .. } => f.write_str("free"),
+            BlockState::Whole { owner: None, .. } => f.write_str("in use as a whole"),
+            BlockState::Whole { owner: Some(owner), absent, .. } => {
+                write!(f, "the home of slot {}, {absent} frames absent", owner.number())
+            }
+            BlockState::Broken { class, free, .. } => write!(f, "broken ({class:?}), {} frames free", free.count()),
+        }
+    }
 }
 
 /// What is kept about a block.
@@ -177,7 +191,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Makes records for all RAM in `map`, out of RAM that it carves from there. Every block is
+    /// Makes records for all RAM in `map`, held RAM too, out of free RAM that it carves from there. Every block is
     /// [`BlockState::Reserved`] at first.
     ///
     /// # Errors
@@ -188,7 +202,7 @@ impl Table {
     ///
     /// What `map` holds is RAM that nobody uses, and `machine` keeps it reachable for as long as the table lives.
     pub(super) unsafe fn new(machine: &impl Mmu, map: &mut MemoryMap) -> Result<Table, FramesError> {
-        let ram = map.clone();
+        let ram = map.with_held().map_err(FramesError::MapFull)?;
         let end = ram.iter().last().ok_or(FramesError::NoMemory)?.end;
         if end > PHYSICAL_LIMIT {
             return Err(FramesError::OutOfReach { end });

@@ -1,0 +1,115 @@
+//! The PL011 below the console, on registers that are memory: what is written to which register.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+extern crate alloc;
+
+use alloc::boxed::Box;
+use ashlar::platform::console::{Pl011, REGISTERS_SIZE};
+use core::ptr::NonNull;
+
+/// Word indices of registers (PL011 TRM, DDI 0183, table 3-1).
+const DR: usize = 0;
+const FR: usize = 0x18 / 4;
+const IBRD: usize = 0x24 / 4;
+const FBRD: usize = 0x28 / 4;
+const LCR_H: usize = 0x2c / 4;
+const CR: usize = 0x30 / 4;
+const PERIPH_ID: usize = 0xfe0 / 4;
+
+const RECEIVE_EMPTY: u32 = 1 << 4;
+
+struct Registers(NonNull<u32>);
+
+impl Registers {
+    /// Memory for a PL011's registers, never given back; nothing was received.
+    fn new() -> Self {
+        let words = Box::leak(Box::new([0u32; REGISTERS_SIZE / 4]));
+        words[FR] = RECEIVE_EMPTY;
+        Self(NonNull::from(words).cast())
+    }
+
+    fn identified() -> Self {
+        let registers = Self::new();
+        for (index, byte) in [0x11, 0x10, 0x14, 0x00].into_iter().enumerate() {
+            registers.set(PERIPH_ID + index, byte);
+        }
+        registers
+    }
+
+    fn get(&self, word: usize) -> u32 {
+        assert!(word < REGISTERS_SIZE / 4);
+        // SAFETY: the leaked memory has that many words, and is accessed through pointers alone.
+        unsafe { self.0.add(word).read_volatile() }
+    }
+
+    fn set(&self, word: usize, value: u32) {
+        assert!(word < REGISTERS_SIZE / 4);
+        // SAFETY: as in `get`.
+        unsafe { self.0.add(word).write_volatile(value) }
+    }
+
+    fn start(&self, clock: Option<u32>) -> Pl011 {
+        // SAFETY: memory behaves like registers that remember.
+        unsafe { Pl011::new(self.0.cast(), clock) }
+    }
+}
+
+/// 24 MHz / (16 * 115200) = 13 + 1.33 / 64; 48 MHz, which is assumed, is twice that.
+fn the_line_is_set_up() {
+    for (clock, divisor, fraction) in [(Some(24_000_000), 13, 1), (None, 26, 3)] {
+        let registers = Registers::new();
+        registers.start(clock);
+        assert_eq!((registers.get(IBRD), registers.get(FBRD)), (divisor, fraction));
+        assert_eq!(registers.get(LCR_H), 0b111 << 4, "8 bits, FIFOs");
+        assert_eq!(registers.get(CR), 1 << 9 | 1 << 8 | 1, "receive, transmit, enable");
+    }
+}
+
+fn a_strange_clock_changes_nothing() {
+    let registers = Registers::new();
+    registers.set(CR, 0x301);
+    registers.start(Some(1));
+    assert_eq!((registers.get(IBRD), registers.get(CR)), (0, 0x301));
+}
+
+fn bytes_go_out_and_come_in() {
+    let registers = Registers::new();
+    let mut port = registers.start(None);
+    port.write(b"ashlar");
+    assert_eq!(registers.get(DR), u32::from(b'r'));
+    assert_eq!(port.read(), None);
+    registers.set(FR, 0);
+    registers.set(DR, u32::from(b'x'));
+    assert_eq!(port.read(), Some(b'x'));
+}
+
+/// What was received before the UART is set up is not lost with its FIFO.
+fn early_input_is_kept() {
+    let registers = Registers::new();
+    registers.set(FR, 0);
+    registers.set(DR, u32::from(b'e'));
+    let mut port = registers.start(None);
+    registers.set(FR, RECEIVE_EMPTY);
+    assert_eq!(port.read(), Some(b'e'));
+}
+
+/// Memory that is no PL011 is left as it is.
+fn only_a_pl011_is_written_to() {
+    let registers = Registers::new();
+    let before: alloc::vec::Vec<_> = (0..REGISTERS_SIZE / 4).map(|word| registers.get(word)).collect();
+    // SAFETY: memory behaves like registers that remember.
+    assert!(unsafe { Pl011::probe(registers.0.cast()) }.is_none());
+    assert!((0..REGISTERS_SIZE / 4).map(|word| registers.get(word)).eq(before));
+    let registers = Registers::identified();
+    // SAFETY: as above.
+    assert!(unsafe { Pl011::probe(registers.0.cast()) }.is_some());
+    assert_ne!(registers.get(CR), 0);
+}
+
+ashlar_test::tests! {
+    the_line_is_set_up,
+    a_strange_clock_changes_nothing,
+    bytes_go_out_and_come_in,
+    early_input_is_kept,
+    only_a_pl011_is_written_to,
+}
