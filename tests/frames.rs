@@ -1,5 +1,6 @@
 //! The frame allocator against a plain model, and to exhaustion; the memory map that it starts from.
 #![cfg_attr(target_os = "none", no_std, no_main)]
+#![allow(clippy::single_range_in_vec_init, reason = "a machine with one bank of RAM")]
 
 extern crate alloc;
 

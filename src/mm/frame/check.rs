@@ -3,9 +3,9 @@
 
 use super::super::address::{Block, PAGES_PER_SLOT};
 use super::Class;
-use super::free_set::RunCounts;
+use super::free_set::{BLOCK_ORDER, RunCounts};
 use super::list::List;
-use super::pool::{BLOCK_ORDER, MAX_ORDER, Pool};
+use super::pool::{MAX_ORDER, Pool};
 use super::statistics::FrameStatistics;
 use super::table::{BlockState, FrameState};
 
@@ -89,7 +89,7 @@ impl Pool {
     /// A free run is aligned, is free throughout, and its buddy is not free as well.
     fn check_run(&self, block: Block, order: u32) {
         let blocks = 1 << (order - BLOCK_ORDER);
-        assert!(order <= MAX_ORDER && block.0 % blocks == 0, "FR-2: run of order {order} at {block:?}");
+        assert!(order <= MAX_ORDER && block.0.is_multiple_of(blocks), "FR-2: run of order {order} at {block:?}");
         for inner in block.0 + 1..block.0 + blocks {
             let state = self.table.record(Block(inner)).map(|record| &record.state);
             assert!(matches!(state, Some(BlockState::Free { run: None })), "FR-2: {:?}", Block(inner));
@@ -110,7 +110,7 @@ impl Pool {
                 BlockState::Whole { pinned, .. } => {
                     assert_eq!(pinned.get(index), self.pins(frame) > 0, "FR-7: {frame:?} pinned without a pin");
                 }
-                BlockState::Broken { free, .. } if !free.bits().get(index) => {
+                BlockState::Broken { free, .. } if !free.is_free(index) => {
                     match self.table.entry(frame).map(|entry| entry.state()) {
                         Some(FrameState::InUse(class)) => *found.in_use(class) += 1,
                         Some(FrameState::Orphan) => {

@@ -4,16 +4,19 @@
 //! bitmap, and a byte per order says which of the eight words have that order as their largest run.
 #![forbid(unsafe_code)]
 
-use super::super::address::PAGES_PER_SLOT;
+use super::super::address::{BLOCK_SHIFT, PAGE_SHIFT, PAGES_PER_SLOT};
 use super::super::bits::Bits512;
+use core::ops::Range;
 
 /// Free runs by order, up to the 2¹⁸ frames of 1 GiB.
 pub(super) type RunCounts = [u32; 19];
 
 /// Order of a run that fills a word of the bitmap.
 const WORD_ORDER: u32 = 6;
-/// The largest order of a run that is not the whole block.
-pub(super) const MAX_FRAME_ORDER: u32 = 8;
+/// Order of a block.
+pub(super) const BLOCK_ORDER: u32 = BLOCK_SHIFT - PAGE_SHIFT;
+/// The largest order of a run that is not a whole block.
+pub(super) const MAX_FRAME_ORDER: u32 = BLOCK_ORDER - 1;
 
 /// Bit positions that are multiples of 2ⁿ, for each order n within a word.
 const ALIGNED: [u64; 7] = [
@@ -30,6 +33,12 @@ const ALIGNED: [u64; 7] = [
 #[inline]
 const fn pairs(runs: u64, order: u32) -> u64 {
     runs & (runs >> (1 << order)) & ALIGNED[order as usize + 1]
+}
+
+/// 2ⁿ set bits from `bit` on, for n up to that of a word.
+#[inline]
+const fn run(bit: u32, order: u32) -> u64 {
+    (u64::MAX >> (64 - (1 << order))) << bit
 }
 
 /// Order of the largest aligned run of set bits in `word`.
@@ -50,9 +59,17 @@ fn largest_in(word: u64) -> Option<u32> {
     Some(order)
 }
 
-/// The maximal aligned run in `word` of the smallest order that is at least `order`: its first bit, and its order.
+/// A run found in a word.
+struct Fit {
+    bit: u32,
+    order: u32,
+    /// Whether there is another one of that order, maximal as this one is.
+    more: bool,
+}
+
+/// A maximal aligned run in `word` of the smallest order that is at least `order`.
 #[inline]
-fn smallest_fit(word: u64, order: u32) -> Option<(u32, u32)> {
+fn smallest_fit(word: u64, order: u32) -> Option<Fit> {
     let mut runs = word;
     for below in 0..order {
         runs = pairs(runs, below);
@@ -61,26 +78,30 @@ fn smallest_fit(word: u64, order: u32) -> Option<(u32, u32)> {
         let larger = pairs(runs, order);
         let maximal = runs & !(larger | larger << (1 << order));
         if maximal != 0 {
-            return Some((maximal.trailing_zeros(), order));
+            return Some(Fit { bit: maximal.trailing_zeros(), order, more: !maximal.is_power_of_two() });
         }
         runs = larger;
     }
-    (runs != 0).then_some((0, WORD_ORDER))
+    (runs != 0).then_some(Fit { bit: 0, order: WORD_ORDER, more: false })
 }
 
 /// Which frames of a broken block are free.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct FreeSet {
-    bits: Bits512,
-    /// Byte n has bit w set when the largest aligned free run in word w of `bits` is of order n. Byte 6 thus names
-    /// the words that are free altogether; byte 7 is unused.
+    /// A bit a frame, set when it is free.
+    words: [u64; 8],
+    /// Byte n has bit w set when the largest aligned free run in `words[w]` is of order n. Byte 6 thus names the words
+    /// that are free altogether; byte 7 is unused.
     orders: u64,
     count: u16,
 }
 
 impl FreeSet {
     /// No frame free.
-    pub(super) const EMPTY: FreeSet = FreeSet { bits: Bits512::EMPTY, orders: 0, count: 0 };
+    pub(super) const EMPTY: FreeSet = FreeSet { words: [0; 8], orders: 0, count: 0 };
+    /// All frames free: one run of the order of a block.
+    pub(super) const FULL: FreeSet =
+        FreeSet { words: [u64::MAX; 8], orders: 0xff << (8 * WORD_ORDER), count: PAGES_PER_SLOT as u16 };
 
     /// How many frames are free.
     #[inline]
@@ -88,10 +109,19 @@ impl FreeSet {
         self.count as usize
     }
 
-    /// The free frames.
+    /// Whether frame `index` is free.
     #[inline]
-    pub(super) fn bits(&self) -> &Bits512 {
-        &self.bits
+    pub(super) fn is_free(&self, index: usize) -> bool {
+        self.words[index / 64] >> (index % 64) & 1 != 0
+    }
+
+    /// Whether any frame of the aligned run at `index` is free.
+    #[inline]
+    pub(super) fn any_free(&self, index: usize, order: u32) -> bool {
+        if order < WORD_ORDER {
+            return self.words[index / 64] & run(index as u32 % 64, order) != 0;
+        }
+        self.words[index / 64..][..1 << (order - WORD_ORDER)].iter().any(|&word| word != 0)
     }
 
     /// Order of the largest aligned free run, 9 when all are free.
@@ -112,70 +142,101 @@ impl FreeSet {
         self.orders >> (8 * WORD_ORDER)
     }
 
-    /// Takes an aligned run of 2^`order` frames out (`order` ≤ 8), from the smallest run that has it. Returns its
-    /// first index, and keeps `counts` right.
+    /// Takes an aligned run of 2^`order` frames out (`order` ≤ 8): from a word whose largest run is the smallest that
+    /// suffices, and there from the smallest that does. Returns its first index, and the order of the run that it was a
+    /// part of. Keeps `counts` right.
     #[inline]
-    pub(super) fn take(&mut self, order: u32, counts: &mut RunCounts) -> Option<usize> {
+    pub(super) fn take(&mut self, order: u32, counts: &mut RunCounts) -> Option<(usize, u32)> {
         let within =
             if order < WORD_ORDER { (self.orders >> (8 * order)) & (u64::MAX >> (8 * (order + 2))) } else { 0 };
         let (index, found) = if within != 0 {
             // The lowest byte that is not empty is the smallest order that any word has as its largest.
-            let word = within.trailing_zeros() as usize % 8;
-            let (bit, found) = smallest_fit(self.bits.words()[word], order)?;
-            (word * 64 + bit as usize, found)
+            let lowest = within.trailing_zeros();
+            let (word, largest) = (lowest as usize % 8, order + lowest / 8);
+            let fit = smallest_fit(self.words[word], order)?;
+            self.words[word] &= !run(fit.bit, order);
+            if fit.order == largest && !fit.more {
+                let rest = if fit.order > order { Some(fit.order - 1) } else { largest_in(self.words[word]) };
+                self.set_word_order(word, rest);
+            }
+            (word * 64 + fit.bit as usize, fit.order)
         } else {
-            let (word, found) = smallest_fit(self.full_words(), order.saturating_sub(WORD_ORDER))?;
-            (word as usize * 64, WORD_ORDER + found)
+            let fit = smallest_fit(self.full_words(), order.saturating_sub(WORD_ORDER))?;
+            let first = fit.bit as usize;
+            if order < WORD_ORDER {
+                self.words[first] = !run(0, order);
+                self.set_word_order(first, Some(WORD_ORDER - 1));
+            } else {
+                let words = 1 << (order - WORD_ORDER);
+                self.words[first..first + words].fill(0);
+                self.orders &= !(run(fit.bit, order - WORD_ORDER) << (8 * WORD_ORDER));
+            }
+            (first * 64, WORD_ORDER + fit.order)
         };
         counts[found as usize] -= 1;
         for left in order..found {
             counts[left as usize] += 1;
         }
-        let frames = 1 << order;
-        self.bits.clear_range(index..index + frames);
-        self.count -= frames as u16;
-        for word in index / 64..(index + frames).div_ceil(64) {
-            self.set_word_order(word, largest_in(self.bits.words()[word]));
-        }
-        Some(index)
+        self.count -= 1 << order;
+        Some((index, found))
     }
 
-    /// Puts an aligned run of 2^`order` frames back (`order` ≤ 8), none of which is free, and keeps `counts` right.
+    /// Puts an aligned run of 2^`order` frames back (`order` ≤ 8), none of which is free. Returns the order of the run
+    /// that it is a part of now. Keeps `counts` right.
     #[inline]
-    pub(super) fn give(&mut self, index: usize, order: u32, counts: &mut RunCounts) {
-        let frames = 1 << order;
-        debug_assert!(index.is_multiple_of(frames) && !self.bits.any_in(index..index + frames));
-        let (mut start, mut merged) = (index, order);
-        while merged <= MAX_FRAME_ORDER {
-            let buddy = start ^ (1 << merged);
-            if !self.bits.all_in(buddy..buddy + (1 << merged)) {
-                break;
+    pub(super) fn give(&mut self, index: usize, order: u32, counts: &mut RunCounts) -> u32 {
+        debug_assert!(index.is_multiple_of(1 << order) && !self.any_free(index, order));
+        let first = index / 64;
+        let mut merged = order;
+        if order < WORD_ORDER {
+            let bits = self.words[first];
+            let mut bit = index as u32 % 64;
+            while merged < WORD_ORDER {
+                let buddy = run(bit ^ (1 << merged), merged);
+                if bits & buddy != buddy {
+                    break;
+                }
+                counts[merged as usize] -= 1;
+                bit &= !(1 << merged);
+                merged += 1;
             }
-            counts[merged as usize] -= 1;
-            start &= !(1 << merged);
-            merged += 1;
+            self.words[first] |= run(index as u32 % 64, order);
+            if self.word_order(first) < Some(merged) {
+                self.set_word_order(first, Some(merged));
+            }
+        } else {
+            let words = first..first + (1 << (order - WORD_ORDER));
+            self.words[words.clone()].fill(u64::MAX);
+            words.for_each(|word| self.set_word_order(word, Some(WORD_ORDER)));
+        }
+        if merged >= WORD_ORDER {
+            let mut word = first as u32 & !((1 << (merged - WORD_ORDER)) - 1);
+            while merged < BLOCK_ORDER {
+                let buddy = run(word ^ (1 << (merged - WORD_ORDER)), merged - WORD_ORDER);
+                if self.full_words() & buddy != buddy {
+                    break;
+                }
+                counts[merged as usize] -= 1;
+                word &= !(1 << (merged - WORD_ORDER));
+                merged += 1;
+            }
         }
         counts[merged as usize] += 1;
-        self.bits.set_range(index..index + frames);
-        self.count += frames as u16;
-        for word in index / 64..(index + frames).div_ceil(64) {
-            let largest = self.word_order(word).max(Some(merged.min(WORD_ORDER)));
-            self.set_word_order(word, largest);
-        }
+        self.count += 1 << order;
+        merged
     }
 
     /// Puts every frame of `range` back.
-    pub(super) fn give_range(&mut self, mut range: core::ops::Range<usize>, counts: &mut RunCounts) {
+    pub(super) fn give_range(&mut self, mut range: Range<usize>, counts: &mut RunCounts) {
         debug_assert!(range.end <= PAGES_PER_SLOT);
         while !range.is_empty() {
-            let aligned = range.start.trailing_zeros().min(MAX_FRAME_ORDER);
-            let order = aligned.min(range.len().ilog2());
+            let order = range.start.trailing_zeros().min(range.len().ilog2()).min(MAX_FRAME_ORDER);
             self.give(range.start, order, counts);
             range.start += 1 << order;
         }
     }
 
-    /// Order of the largest aligned run in `word`, as `orders` has it.
+    /// Order of the largest aligned run in a word, as `orders` has it.
     #[inline]
     fn word_order(&self, word: usize) -> Option<u32> {
         let bytes = (self.orders >> word) & ALIGNED[3];
@@ -192,22 +253,21 @@ impl FreeSet {
 
     /// Panics unless what is kept agrees with the bitmap; adds its maximal runs to `counts`.
     pub(super) fn check(&self, counts: &mut RunCounts) {
-        assert_eq!(self.bits.count(), self.count as usize, "FR-5: free frames of a block miscounted");
-        for (word, &bits) in self.bits.words().iter().enumerate() {
+        assert_eq!(Bits512::from(self.words).count(), self.count(), "FR-5: free frames of a block miscounted");
+        for (word, &bits) in self.words.iter().enumerate() {
             assert_eq!(self.word_order(word), largest_in(bits), "FR-5: largest run of word {word} wrong");
-            if bits == u64::MAX {
-                continue;
-            }
-            let mut rest = bits;
-            while let Some((bit, order)) = smallest_fit(rest, 0) {
-                counts[order as usize] += 1;
-                rest &= !((u64::MAX >> (64 - (1 << order))) << bit);
+            if bits != u64::MAX {
+                count_runs(bits, 0, counts);
             }
         }
-        let mut words = self.full_words();
-        while let Some((word, order)) = smallest_fit(words, 0) {
-            counts[(WORD_ORDER + order) as usize] += 1;
-            words &= !((u64::MAX >> (64 - (1 << order))) << word);
-        }
+        count_runs(self.full_words(), WORD_ORDER, counts);
+    }
+}
+
+/// Adds the maximal runs in `word` to `counts`, where a bit is a run of order `unit`.
+fn count_runs(mut word: u64, unit: u32, counts: &mut RunCounts) {
+    while let Some(fit) = smallest_fit(word, 0) {
+        counts[(unit + fit.order) as usize] += 1;
+        word &= !run(fit.bit, fit.order);
     }
 }

@@ -11,8 +11,8 @@ impl Pool {
     /// Takes a block, in use as a whole from now on.
     pub(super) fn allocate_block(&mut self) -> Option<Block> {
         let block = self.take_block()?;
-        self.table.known(block).state =
-            BlockState::Whole { owner: None, absent: 0, deferred: false, pinned: Bits512::EMPTY };
+        let record = self.table.known(block);
+        record.state = BlockState::Whole { owner: None, absent: 0, deferred: false, pinned: Bits512::EMPTY };
         self.statistics.free -= PAGES_PER_SLOT;
         self.statistics.whole += PAGES_PER_SLOT;
         Some(block)
@@ -145,15 +145,14 @@ impl Pool {
 
     /// Makes a block in use as a whole, and in no count any more, free: all of it, or all but the pinned frames.
     fn retire(&mut self, block: Block) {
-        let BlockState::Whole { pinned, .. } = self.table.known(block).state else {
-            panic!("{block:?} is not in use as a whole")
-        };
-        if pinned.is_empty() {
+        let record = self.table.known(block);
+        if record.pinned == 0 {
             self.freed(block.frame(0), PAGES_PER_SLOT);
             self.statistics.free += PAGES_PER_SLOT;
             self.give_block(block);
             return;
         }
+        let BlockState::Whole { pinned, .. } = record.state else { panic!("{block:?} is {}", record.state) };
         self.statistics.orphans += pinned.count();
         self.break_into(block, &pinned.not(), |_, before| {
             let mut entry = FrameEntry::new(FrameState::Orphan);
@@ -169,7 +168,7 @@ impl Pool {
         let entry = &mut entries[frame.index()];
         match &record.state {
             BlockState::Broken { free, .. }
-                if !free.bits().get(frame.index()) && matches!(entry.state(), FrameState::InUse(_)) =>
+                if !free.is_free(frame.index()) && matches!(entry.state(), FrameState::InUse(_)) =>
             {
                 entry.set_owner(owner, page)
             }
@@ -181,7 +180,7 @@ impl Pool {
     pub(super) fn owner(&self, frame: Frame) -> Option<(Owner, usize)> {
         match &self.table.record(frame.block())?.state {
             BlockState::Whole { owner, .. } => owner.map(|owner| (owner, frame.index())),
-            BlockState::Broken { free, .. } if !free.bits().get(frame.index()) => self.table.entry(frame)?.owner(),
+            BlockState::Broken { free, .. } if !free.is_free(frame.index()) => self.table.entry(frame)?.owner(),
             _ => None,
         }
     }
@@ -200,7 +199,7 @@ impl Pool {
                 entry.pins
             }
             BlockState::Broken { free, .. }
-                if !free.bits().get(index) && matches!(entry.state(), FrameState::InUse(_)) =>
+                if !free.is_free(index) && matches!(entry.state(), FrameState::InUse(_)) =>
             {
                 entry.pins
             }
@@ -235,7 +234,7 @@ impl Pool {
     pub(super) fn pins(&self, frame: Frame) -> u32 {
         let pinned = match self.table.record(frame.block()).map(|record| &record.state) {
             Some(BlockState::Whole { pinned, .. }) => pinned.get(frame.index()),
-            Some(BlockState::Broken { free, .. }) => !free.bits().get(frame.index()),
+            Some(BlockState::Broken { free, .. }) => !free.is_free(frame.index()),
             _ => false,
         };
         if pinned { self.table.entry(frame).map_or(0, |entry| entry.pins) } else { 0 }

@@ -1,17 +1,15 @@
 //! The buddy allocator: free runs of blocks above 2 MiB, free sets of broken blocks below.
 #![forbid(unsafe_code)]
 
-use super::super::address::{BLOCK_SHIFT, Block, Frame, PAGE_SHIFT, PAGE_SIZE, PAGES_PER_SLOT};
+use super::super::address::{Block, Frame, PAGE_SIZE, PAGES_PER_SLOT};
 use super::Class;
-use super::free_set::{FreeSet, MAX_FRAME_ORDER};
+use super::free_set::{BLOCK_ORDER, FreeSet, MAX_FRAME_ORDER};
 use super::list::{Chain, List};
 use super::memory_map::MemoryMap;
 use super::statistics::FrameStatistics;
-use super::table::{BlockState, FrameEntry, FrameState, Table};
+use super::table::{BlockRecord, BlockState, FrameEntry, FrameState, Table};
 use core::ops::Range;
 
-/// Order of a block.
-pub(super) const BLOCK_ORDER: u32 = BLOCK_SHIFT - PAGE_SHIFT;
 /// Order of the largest free run: 1 GiB.
 pub(super) const MAX_ORDER: u32 = 18;
 
@@ -110,9 +108,7 @@ impl Pool {
         if whole.end * per_block < frames.end {
             self.add_part(Block(whole.end), whole.end * per_block..frames.end);
         }
-        for block in whole.clone() {
-            self.table.known(Block(block)).state = BlockState::Free { run: None };
-        }
+        self.table.set_free(whole.clone());
         // From the top, so that the lists start at the lowest addresses.
         let mut end = whole.end;
         while whole.start < end {
@@ -136,8 +132,9 @@ impl Pool {
         if let BlockState::Broken { free, .. } = &mut record.state {
             let first = Frame(frames.start).index();
             free.give_range(first..first + (frames.end - frames.start) as usize, &mut self.statistics.free_runs);
+            let now = free.largest();
+            self.relist(block, listed, now);
         }
-        self.relist(block, listed);
     }
 
     /// Makes frames free that boot held back. They join the free runs next to them.
@@ -165,8 +162,8 @@ impl Pool {
         let reserved = match &record.state {
             BlockState::Reserved => true,
             BlockState::Broken { free, .. } => {
-                !free.bits().any_in(index..index + count)
-                    && entries[index..index + count].iter().all(|entry| entry.state() == FrameState::Reserved)
+                let held = |index: usize| !free.is_free(index) && entries[index].state() == FrameState::Reserved;
+                (index..index + count).all(held)
             }
             BlockState::Free { .. } | BlockState::Whole { .. } => false,
         };
@@ -187,7 +184,8 @@ impl Pool {
 
     /// Makes `block`, in use until now, a free one, and one run with its buddies.
     pub(super) fn give_block(&mut self, block: Block) {
-        self.table.known(block).state = BlockState::Free { run: None };
+        let record = self.table.known(block);
+        record.state = BlockState::Free { run: None };
         let (mut start, mut order) = (block.0, BLOCK_ORDER);
         while order < MAX_ORDER {
             let buddy = Block(start ^ (1 << (order - BLOCK_ORDER)));
@@ -203,14 +201,16 @@ impl Pool {
     }
 
     fn push_run(&mut self, block: Block, order: u32) {
-        self.table.known(block).state = BlockState::Free { run: Some(order) };
+        let record = self.table.known(block);
+        record.state = BlockState::Free { run: Some(order) };
         self.runs.push(&mut self.table, order - BLOCK_ORDER, block);
         self.statistics.free_runs[order as usize] += 1;
     }
 
     fn remove_run(&mut self, block: Block, order: u32) {
         self.runs.remove(&mut self.table, order - BLOCK_ORDER, block);
-        self.table.known(block).state = BlockState::Free { run: None };
+        let record = self.table.known(block);
+        record.state = BlockState::Free { run: None };
         self.statistics.free_runs[order as usize] -= 1;
     }
 
@@ -222,11 +222,10 @@ impl Pool {
             return Some(block);
         }
         if let Some(block) = self.take_block() {
-            let counts = &mut self.statistics.free_runs;
-            let mut free = FreeSet::EMPTY;
-            free.give_range(0..PAGES_PER_SLOT, counts);
+            self.statistics.free_runs[BLOCK_ORDER as usize] += 1;
             // Listed by what is left of it, once the caller has taken from it.
-            self.table.known(block).state = BlockState::Broken { class, free, listed: None };
+            let record = self.table.known(block);
+            record.state = BlockState::Broken { class, free: FreeSet::FULL, listed: None };
             return Some(block);
         }
         let (block, _) = self.broken[class.other() as usize].first_from(order)?;
@@ -247,11 +246,15 @@ impl Pool {
             panic!("FR-4: {block:?} is in a list of broken blocks and is {}", record.state)
         };
         let before = *listed;
-        let Some(index) = free.take(order, &mut self.statistics.free_runs) else {
+        let Some((index, found)) = free.take(order, &mut self.statistics.free_runs) else {
             panic!("FR-5: {block:?} is listed as having order {order} and has not")
         };
         entries[index..index + (1 << order)].fill(FrameEntry::new(FrameState::InUse(class)));
-        self.relist(block, before);
+        // Only taking from a largest run can leave a smaller one the largest.
+        if before.is_none_or(|largest| found == largest) {
+            let now = free.largest();
+            self.relist(block, before, now);
+        }
         self.statistics.free -= 1 << order;
         *self.statistics.in_use(class) += 1 << order;
         Some(block.frame(index))
@@ -267,7 +270,7 @@ impl Pool {
         let BlockState::Broken { free, .. } = &mut record.state else {
             panic!("{frame:?} freed in a block that is {}", record.state)
         };
-        assert!(!free.bits().any_in(index..index + frames), "{frame:?} (order {order}) freed twice");
+        assert!(!free.any_free(index, order), "{frame:?} (order {order}) freed twice");
         let mut orphans = 0;
         for entry in &mut entries[index..index + frames] {
             let FrameState::InUse(class) = entry.state() else {
@@ -279,30 +282,31 @@ impl Pool {
                 orphans += 1;
             }
         }
-        self.statistics.orphans += orphans;
         if orphans == 0 {
-            return self.release(frame, order);
+            let change = give(record, &mut self.statistics, index, order);
+            return self.released(frame, order, change);
         }
-        for index in index..index + frames {
-            let entry = self.table.entry(frame.block().frame(index));
-            if entry.is_some_and(|entry| entry.pins == 0) {
-                self.release(frame.block().frame(index), 0);
+        self.statistics.orphans += orphans;
+        for frame in (index..index + frames).map(|index| frame.block().frame(index)) {
+            if self.pins(frame) == 0 {
+                self.release(frame, 0);
             }
         }
     }
 
     /// Makes frames of a broken block free that no count has any more.
-    #[inline]
     pub(super) fn release(&mut self, frame: Frame, order: u32) {
+        let change = give(self.table.known(frame.block()), &mut self.statistics, frame.index(), order);
+        self.released(frame, order, change);
+    }
+
+    /// Does what is left to do once frames are free: the block may belong in another list.
+    #[inline]
+    fn released(&mut self, frame: Frame, order: u32, change: Change) {
         self.freed(frame, 1 << order);
-        let block = frame.block();
-        let BlockState::Broken { free, listed, .. } = &mut self.table.known(block).state else {
-            panic!("{frame:?} released in a block that is not broken")
-        };
-        let before = *listed;
-        free.give(frame.index(), order, &mut self.statistics.free_runs);
-        self.statistics.free += 1 << order;
-        self.relist(block, before);
+        if change.now > change.before {
+            self.relist(frame.block(), change.before, change.now);
+        }
     }
 
     /// Makes `block` a broken one of movable frames, with `free` free and the entries of the others made by `entry`
@@ -326,20 +330,15 @@ impl Pool {
         for range in free.runs() {
             self.freed(block.frame(range.start), range.len());
         }
-        self.relist(block, None);
+        self.relist(block, None, set.largest());
     }
 
-    /// Puts a broken block, `before` in the list of that order, into the list of its largest free run now; free
+    /// Moves a broken block from the list of order `before` to that of its largest free run, which is `now`; free
     /// altogether, it becomes a free block.
-    #[inline]
-    fn relist(&mut self, block: Block, before: Option<u32>) {
-        let BlockState::Broken { class, free, listed } = &mut self.table.known(block).state else {
+    fn relist(&mut self, block: Block, before: Option<u32>, now: Option<u32>) {
+        let BlockState::Broken { class, listed, .. } = &mut self.table.known(block).state else {
             panic!("FR-4: {block:?} is not broken")
         };
-        let now = free.largest();
-        if now == before {
-            return;
-        }
         *listed = now;
         let lists = &mut self.broken[*class as usize];
         if let Some(order) = before {
@@ -363,6 +362,23 @@ impl Pool {
         #[cfg(not(feature = "sim"))]
         let _ = (first, count);
     }
+}
+
+/// Order of a broken block's largest free run, before frames were freed and after.
+struct Change {
+    before: Option<u32>,
+    now: Option<u32>,
+}
+
+/// Makes frames of a broken block free, in its record and in the counts of what is free.
+#[inline]
+fn give(record: &mut BlockRecord, statistics: &mut FrameStatistics, index: usize, order: u32) -> Change {
+    let BlockState::Broken { free, listed, .. } = &mut record.state else {
+        panic!("frame {index} released in a block that is {}", record.state)
+    };
+    let merged = free.give(index, order, &mut statistics.free_runs);
+    statistics.free += 1 << order;
+    Change { before: *listed, now: Some(merged) }
 }
 
 impl FrameStatistics {

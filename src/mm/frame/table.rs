@@ -76,6 +76,11 @@ pub(super) struct BlockRecord {
 
 const _: () = assert!(size_of::<BlockRecord>() <= 128);
 
+impl BlockRecord {
+    const RESERVED: BlockRecord =
+        BlockRecord { state: BlockState::Reserved, links: [Links::NONE; 2], entries: NO_ENTRIES, pinned: 0 };
+}
+
 /// How a frame of a broken block is used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum FrameState {
@@ -215,17 +220,17 @@ impl Table {
             let blocks = || blocks_in(&ram, bounds.clone());
             let (Some(first), Some(last)) = (blocks().next(), blocks().last()) else { continue };
             section.first = first.start;
-            let (mut spans, mut used) = (blocks().peekable(), 0);
-            let record = |index: usize| {
-                let block = first.start + index as u64;
-                while spans.next_if(|span| span.end <= block).is_some() {}
-                let has_ram = spans.peek().is_some_and(|span| span.contains(&block));
-                let entries = if has_ram { used } else { NO_ENTRIES };
-                used += has_ram as u16;
-                BlockRecord { state: BlockState::Reserved, links: [Links::NONE; 2], entries, pinned: 0 }
-            };
             // SAFETY: as above.
-            section.records = unsafe { array(machine, map, (last.end - first.start) as usize, record) }?;
+            section.records =
+                unsafe { array(machine, map, (last.end - first.start) as usize, |_| BlockRecord::RESERVED) }?;
+            let mut used = 0;
+            for span in blocks() {
+                let inside = (span.start - first.start) as usize..(span.end - first.start) as usize;
+                for record in section.records[inside].iter_mut().filter(|record| record.entries == NO_ENTRIES) {
+                    record.entries = used;
+                    used += 1;
+                }
+            }
             // SAFETY: as above; an entry is four integers, so whatever the RAM holds is one.
             section.entries = unsafe { carve(machine, map, used as usize) }?;
         }
@@ -277,6 +282,18 @@ impl Table {
         let record = self.record(frame.block())?;
         let section = &self.sections[(frame.block().0 / SECTION_BLOCKS) as usize];
         Some(&section.entries.get(record.entries as usize)?[frame.index()])
+    }
+
+    /// Makes every block in `blocks` a part of a free run.
+    pub(super) fn set_free(&mut self, blocks: Range<u64>) {
+        for section in self.sections.iter_mut() {
+            let (start, end) = (blocks.start.max(section.first), blocks.end.min(section.blocks().end));
+            if start < end {
+                for record in &mut section.records[(start - section.first) as usize..(end - section.first) as usize] {
+                    record.state = BlockState::Free { run: None };
+                }
+            }
+        }
     }
 
     /// The section of `block`.
