@@ -7,8 +7,8 @@
 #![forbid(unsafe_code)]
 
 use super::machine::{
-    Conduit, Cpu, EnableMethod, Gic, LINEAR_REACH, Limit, Machine, MachineError, Reason, Reserved, Uart, Warning,
-    Warnings,
+    Conduit, Cpu, EnableMethod, Gic, LINEAR_REACH, Limit, MAX_BANKS, MAX_REDISTRIBUTORS, Machine, MachineError, Reason,
+    Reserved, Uart, Warning, Warnings,
 };
 use super::tree::{self, MAX_DEPTH, NodePath};
 use crate::mm::address::PhysAddr;
@@ -33,10 +33,10 @@ impl<'t> Machine<'t> {
     /// A malformed tree, or one that contradicts itself about something that is needed; the error names the node.
     pub fn parse(bytes: &'t mut [u8], at: PhysAddr) -> Result<Self, MachineError> {
         let tree = tree::open(bytes)?;
-        let mut survey = Survey::new(&tree.fdt);
-        survey.firmware_reservations()?;
+        let mut survey = Survey::new();
+        survey.firmware_reservations(&tree.fdt)?;
         if let Some(root) = tree.fdt.all_nodes().next() {
-            survey.chosen(root)?;
+            survey.machine.model = survey.text(root, "model").or(survey.text(root, "compatible")).unwrap_or("");
             survey.node(root)?;
         }
         let end = at.checked_add(tree.used as u64);
@@ -44,6 +44,59 @@ impl<'t> Machine<'t> {
         let end = end.ok_or(MachineError::Wraps { node: path, start: at, size: tree.used as u64 })?;
         survey.reserve(path, at..end, Reason::Tree)?;
         survey.finish()
+    }
+}
+
+/// The properties that every node is asked for, found in one pass.
+#[derive(Default)]
+struct Common<'t> {
+    status: Option<&'t [u8]>,
+    device_type: Option<&'t [u8]>,
+    compatible: Option<&'t [u8]>,
+    ranges: Option<&'t [u8]>,
+    address_cells: Option<u32>,
+    size_cells: Option<u32>,
+}
+
+impl<'t> Common<'t> {
+    fn of(node: FdtNode<'_, 't>) -> Self {
+        let mut common = Self::default();
+        for property in node.properties() {
+            let value = property.value;
+            match property.name {
+                "status" => common.status = Some(value),
+                "device_type" => common.device_type = Some(value),
+                "compatible" => common.compatible = Some(value),
+                "ranges" => common.ranges = Some(value),
+                "#address-cells" => common.address_cells = cell(value, 0),
+                "#size-cells" => common.size_cells = cell(value, 0),
+                _ => {}
+            }
+        }
+        common
+    }
+
+    /// `status` is absent, "okay" or (older trees) "ok".
+    fn is_enabled(&self) -> bool {
+        self.status.is_none_or(|status| matches!(first_text(status), Ok("okay" | "ok")))
+    }
+
+    fn is_a(&self, device_type: &str) -> bool {
+        self.device_type.is_some_and(|found| first_text(found) == Ok(device_type))
+    }
+
+    fn is_compatible(&self, names: &[&str]) -> bool {
+        let mut compatible = self.compatible.unwrap_or_default().split(|&byte| byte == 0);
+        compatible.any(|found| names.iter().any(|name| found == name.as_bytes()))
+    }
+
+    /// The node as a bus. Without the properties, the specification's defaults hold.
+    fn bus(&self) -> Bus<'t> {
+        Bus {
+            address_cells: self.address_cells.unwrap_or(2) as usize,
+            size_cells: self.size_cells.unwrap_or(1) as usize,
+            ranges: self.ranges,
+        }
     }
 }
 
@@ -55,25 +108,42 @@ struct Bus<'t> {
     ranges: Option<&'t [u8]>,
 }
 
+/// Names of the nodes from the root to one, the root's left out.
+type Names<'t> = ArrayVec<&'t str, MAX_DEPTH>;
+
+/// A PL011.
+struct Candidate<'t> {
+    names: Names<'t>,
+    base: PhysAddr,
+    clock_phandle: Option<u32>,
+}
+
+/// A clock of fixed frequency.
+struct Clock {
+    phandle: u32,
+    hertz: u32,
+}
+
 struct Survey<'b, 't> {
-    fdt: &'b Fdt<'t>,
     machine: Machine<'t>,
-    /// Names of the open nodes, the root's left out.
-    names: ArrayVec<&'t str, MAX_DEPTH>,
-    /// The open nodes as buses, the root first. The node being read is not among them yet.
+    /// The node being read.
+    names: Names<'t>,
+    /// The nodes above it as buses, the root first.
     buses: ArrayVec<Bus<'t>, MAX_DEPTH>,
     /// RAM in the order of the tree.
-    banks: ArrayVec<Range<PhysAddr>, { super::machine::MAX_BANKS }>,
-    /// The node that `/chosen/stdout-path` names.
+    banks: ArrayVec<Range<PhysAddr>, MAX_BANKS>,
+    /// What may be the console: the first few.
+    uarts: ArrayVec<Candidate<'t>, 8>,
+    /// What may feed it.
+    clocks: ArrayVec<Clock, 8>,
+    /// `/chosen/stdout-path`: a path or an alias.
     stdout: Option<&'t str>,
-    /// Whether `machine.console` is that node.
-    console_is_stdout: bool,
+    aliases: Option<FdtNode<'b, 't>>,
 }
 
 impl<'b, 't> Survey<'b, 't> {
-    fn new(fdt: &'b Fdt<'t>) -> Self {
+    fn new() -> Self {
         Self {
-            fdt,
             machine: Machine {
                 model: "",
                 bootargs: "",
@@ -89,8 +159,10 @@ impl<'b, 't> Survey<'b, 't> {
             names: ArrayVec::new(),
             buses: ArrayVec::new(),
             banks: ArrayVec::new(),
+            uarts: ArrayVec::new(),
+            clocks: ArrayVec::new(),
             stdout: None,
-            console_is_stdout: false,
+            aliases: None,
         }
     }
 
@@ -98,9 +170,9 @@ impl<'b, 't> Survey<'b, 't> {
         NodePath::new(self.names.iter().copied())
     }
 
-    fn firmware_reservations(&mut self) -> Result<(), MachineError> {
+    fn firmware_reservations(&mut self, fdt: &Fdt<'_>) -> Result<(), MachineError> {
         let node = NodePath::new(["memreserve/"]);
-        for entry in self.fdt.memory_reservations() {
+        for entry in fdt.memory_reservations() {
             let (start, size) = (PhysAddr(entry.address().addr() as u64), entry.size() as u64);
             let end = start.checked_add(size).ok_or(MachineError::Wraps { node, start, size })?;
             self.reserve(node, start..end, Reason::Firmware)?;
@@ -108,74 +180,68 @@ impl<'b, 't> Survey<'b, 't> {
         Ok(())
     }
 
-    /// Reads the root's own properties, `/aliases` and `/chosen`.
-    fn chosen(&mut self, root: FdtNode<'b, 't>) -> Result<(), MachineError> {
-        self.machine.model = self.text(root, "model").or(self.text(root, "compatible")).unwrap_or("");
-        let Some(chosen) = root.children().find(|node| node.name == "chosen") else { return Ok(()) };
-        self.names.push(chosen.name);
-        self.machine.bootargs = self.text(chosen, "bootargs").unwrap_or("");
-        // The part after the colon configures the line: "/pl011@9000000:115200n8".
-        let stdout = self.text(chosen, "stdout-path").and_then(|path| path.split(':').next());
-        let initrd = [chosen.property("linux,initrd-start"), chosen.property("linux,initrd-end")];
-        if initrd.iter().any(Option::is_some) {
-            let [start, end] = initrd.map(|end| end.and_then(|end| number(end.value)).map(PhysAddr));
-            self.machine.initrd = start.zip(end).filter(|(start, end)| start < end).map(|(start, end)| start..end);
-            match self.machine.initrd.clone() {
-                Some(range) => self.reserve(self.path(), range, Reason::Initrd)?,
-                None => self.machine.warnings.push(Warning::Initrd),
-            }
-        }
-        self.names.clear();
-        self.stdout = match stdout {
-            Some(alias) if !alias.starts_with('/') => {
-                let aliases = root.children().find(|node| node.name == "aliases");
-                aliases.and_then(|aliases| aliases.property(alias)).and_then(|path| first_text(path.value).ok())
-            }
-            path => path,
-        };
-        Ok(())
-    }
-
     /// Reads `node` and all below it.
     fn node(&mut self, node: FdtNode<'b, 't>) -> Result<(), MachineError> {
-        self.device(node)?;
-        let cells = node.cell_sizes();
-        self.buses.push(Bus {
-            address_cells: cells.address_cells,
-            size_cells: cells.size_cells,
-            ranges: node.property("ranges").map(|ranges| ranges.value),
-        });
+        let common = Common::of(node);
+        if self.names.len() == 2 && self.names[0] == "cpus" {
+            return if common.is_a("cpu") { self.cpu(node) } else { Ok(()) };
+        }
+        if !common.is_enabled() {
+            return Ok(());
+        }
+        self.device(node, &common)?;
+        self.buses.push(common.bus());
         for child in node.children() {
             self.names.push(child.name);
-            let is_core = self.names.len() == 2 && self.names[0] == "cpus";
-            if is_core {
-                self.cpu(child)?;
-            } else if is_enabled(child) {
-                self.node(child)?;
-            }
+            self.node(child)?;
             self.names.pop();
         }
         self.buses.pop();
         Ok(())
     }
 
-    fn device(&mut self, node: FdtNode<'b, 't>) -> Result<(), MachineError> {
-        if node.property("device_type").is_some_and(|kind| first_text(kind.value) == Ok("memory")) {
-            return self.memory(node);
+    fn device(&mut self, node: FdtNode<'b, 't>, common: &Common<'t>) -> Result<(), MachineError> {
+        match self.names[..] {
+            ["chosen"] => return self.chosen(node),
+            ["aliases"] => self.aliases = Some(node),
+            ["reserved-memory", _] => return self.reserved_memory(node),
+            _ => {}
         }
-        if self.names.len() == 2 && self.names[0] == "reserved-memory" {
-            return self.reserved_memory(node);
-        }
-        let Some(compatible) = node.property("compatible").map(|property| property.value) else { return Ok(()) };
-        if is_any_of(compatible, &["arm,pl011"]) {
+        if common.is_a("memory") {
+            self.memory(node)
+        } else if common.is_compatible(&["arm,pl011"]) {
             self.uart(node)
-        } else if is_any_of(compatible, &GIC_V2) || is_any_of(compatible, &GIC_V3) {
-            self.gic(node, is_any_of(compatible, &GIC_V3))
-        } else if is_any_of(compatible, &PSCI) {
+        } else if common.is_compatible(&["fixed-clock"]) {
+            self.clock(node);
+            Ok(())
+        } else if common.is_compatible(&GIC_V2) {
+            self.gic(node, false)
+        } else if common.is_compatible(&GIC_V3) {
+            self.gic(node, true)
+        } else if common.is_compatible(&PSCI) {
             self.psci(node);
             Ok(())
         } else {
             Ok(())
+        }
+    }
+
+    fn chosen(&mut self, node: FdtNode<'b, 't>) -> Result<(), MachineError> {
+        self.machine.bootargs = self.text(node, "bootargs").unwrap_or("");
+        // The part after the colon configures the line: "/pl011@9000000:115200n8".
+        self.stdout = self.text(node, "stdout-path").and_then(|path| path.split(':').next());
+        let initrd = [node.property("linux,initrd-start"), node.property("linux,initrd-end")];
+        if initrd.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let [start, end] = initrd.map(|end| end.and_then(|end| number(end.value)).map(PhysAddr));
+        self.machine.initrd = start.zip(end).filter(|(start, end)| start < end).map(|(start, end)| start..end);
+        match self.machine.initrd.clone() {
+            Some(range) => self.reserve(self.path(), range, Reason::Initrd),
+            None => {
+                self.machine.warnings.push(Warning::Initrd);
+                Ok(())
+            }
         }
     }
 
@@ -218,22 +284,37 @@ impl<'b, 't> Survey<'b, 't> {
         Ok(())
     }
 
-    /// A PL011. The first one is the console, unless `stdout-path` names another: on a Raspberry Pi it names the mini
-    /// UART, which is no PL011.
     fn uart(&mut self, node: FdtNode<'b, 't>) -> Result<(), MachineError> {
-        let is_stdout = self.stdout.is_some_and(|stdout| self.is_at(stdout));
-        if self.console_is_stdout || (self.machine.console.is_some() && !is_stdout) {
-            return Ok(());
-        }
         let (address, size) = self.first_reg(node)?;
         let Some(range) = self.translate(address, size)? else { return Ok(()) };
-        let clock = node.property("clocks").and_then(|clocks| cell(clocks.value, 0));
-        let clock = clock.and_then(|phandle| self.fdt.find_phandle(phandle));
-        let clock = clock.and_then(|clock| clock.property("clock-frequency"));
-        let clock = clock.and_then(|hertz| cell(hertz.value, 0)).filter(|&hertz| hertz != 0);
-        self.machine.console = Some(Uart { base: range.start, clock });
-        self.console_is_stdout = is_stdout;
+        let clock_phandle = node.property("clocks").and_then(|clocks| cell(clocks.value, 0));
+        // A machine with more of them than are kept has its console among the first.
+        let _ = self.uarts.try_push(Candidate { names: self.names.clone(), base: range.start, clock_phandle });
         Ok(())
+    }
+
+    fn clock(&mut self, node: FdtNode<'b, 't>) {
+        let value = |property| node.property(property).and_then(|property| cell(property.value, 0));
+        if let Some((phandle, hertz)) = value("phandle").zip(value("clock-frequency")).filter(|(_, hertz)| *hertz != 0)
+        {
+            // One that is not kept is unknown, as most clocks are.
+            let _ = self.clocks.try_push(Clock { phandle, hertz });
+        }
+    }
+
+    /// The PL011 that `stdout-path` names, or the first one: on a Raspberry Pi it names the mini UART, which is none.
+    fn console(&self) -> Option<Uart> {
+        let stdout = match self.stdout {
+            Some(alias) if !alias.starts_with('/') => {
+                let path = self.aliases.and_then(|aliases| aliases.property(alias));
+                path.and_then(|path| first_text(path.value).ok())
+            }
+            path => path,
+        };
+        let named = stdout.and_then(|stdout| self.uarts.iter().find(|uart| is_at(&uart.names, stdout)));
+        let uart = named.or(self.uarts.first())?;
+        let clock = self.clocks.iter().find(|clock| Some(clock.phandle) == uart.clock_phandle);
+        Some(Uart { base: uart.base, clock: clock.map(|clock| clock.hertz) })
     }
 
     fn gic(&mut self, node: FdtNode<'b, 't>, is_v3: bool) -> Result<(), MachineError> {
@@ -243,7 +324,7 @@ impl<'b, 't> Survey<'b, 't> {
         let path = self.path();
         let length = node.property("reg").map_or(0, |reg| reg.value.len());
         let regions = node.property("#redistributor-regions").and_then(|regions| cell(regions.value, 0)).unwrap_or(1);
-        let mut ranges = ArrayVec::<_, { super::machine::MAX_REDISTRIBUTORS }>::new();
+        let mut ranges = ArrayVec::<_, MAX_REDISTRIBUTORS>::new();
         let mut distributor = None;
         let wanted = if is_v3 { 1 + regions as usize } else { 2 };
         for entry in self.reg(node)?.take(wanted) {
@@ -280,7 +361,7 @@ impl<'b, 't> Survey<'b, 't> {
             node.property(property).is_some_and(|property| first_text(property.value) == Ok(wanted))
         };
         let has_failed = node.property("status").is_some_and(|status| status.value.starts_with(b"fail"));
-        if !is("device_type", "cpu") || has_failed {
+        if has_failed {
             return Ok(());
         }
         let value = node.property("reg").map_or(&[][..], |reg| reg.value);
@@ -313,6 +394,7 @@ impl<'b, 't> Survey<'b, 't> {
 
     /// Sorts the banks, merges those that touch or overlap, and checks what depends on them.
     fn finish(mut self) -> Result<Machine<'t>, MachineError> {
+        self.machine.console = self.console();
         self.banks.sort_unstable_by_key(|bank| bank.start);
         let machine = &mut self.machine;
         for bank in self.banks {
@@ -399,14 +481,6 @@ impl<'b, 't> Survey<'b, 't> {
         Ok(Some(start..end))
     }
 
-    /// Whether `path` names the node being read. A path may leave out unit addresses.
-    fn is_at(&self, path: &str) -> bool {
-        let mut wanted = path.split('/').skip(1);
-        let base = |name: &'t str| name.split('@').next();
-        self.names.iter().all(|name| wanted.next().is_some_and(|part| part == *name || Some(part) == base(name)))
-            && wanted.next().is_none()
-    }
-
     /// The first string of a property; a warning if it is not text.
     fn text(&mut self, node: FdtNode<'b, 't>, property: &'static str) -> Option<&'t str> {
         let text = first_text(node.property(property)?.value);
@@ -417,14 +491,12 @@ impl<'b, 't> Survey<'b, 't> {
     }
 }
 
-/// `status` is absent, "okay" or (older trees) "ok".
-fn is_enabled(node: FdtNode<'_, '_>) -> bool {
-    node.property("status").is_none_or(|status| matches!(first_text(status.value), Ok("okay" | "ok")))
-}
-
-/// Whether a list of strings holds one of `wanted`.
-fn is_any_of(list: &[u8], wanted: &[&str]) -> bool {
-    list.split(|&byte| byte == 0).any(|name| wanted.iter().any(|wanted| name == wanted.as_bytes()))
+/// Whether `path` names the node that `names` lead to. A path may leave out unit addresses.
+fn is_at(names: &[&str], path: &str) -> bool {
+    let mut wanted = path.split('/').skip(1);
+    let mut is_next =
+        |name: &str| wanted.next().is_some_and(|part| part == name || Some(part) == name.split('@').next());
+    names.iter().all(|name| is_next(name)) && wanted.next().is_none()
 }
 
 /// The text before the first zero byte.
