@@ -262,6 +262,44 @@ fn reserved_changes_cannot_fail() {
     same(&pair.map, &pair.model);
 }
 
+/// One insertion at a time, each provided for by itself, until the tree has split its root twice.
+fn single_reservations_suffice() {
+    const COUNT: u64 = 4_000;
+    for stride in [1, 1_237] {
+        let frames = Frames::plenty();
+        let mut map = RegionMap::new();
+        for number in 0..COUNT {
+            frames.set(usize::MAX);
+            assert_eq!(map.reserve(&frames, 1), Ok(()));
+            frames.set(0);
+            let start = number * stride % COUNT * 2;
+            assert_eq!(map.insert(&frames, start..start + 1, number), Ok(()), "insertion {number}");
+        }
+        map.check();
+    }
+}
+
+/// A full space with a single gap, aligned to its length and to no more: found for that alignment, and no other.
+fn only_gap_by_alignment() {
+    const END: u64 = 4096;
+    for align in (0..11).map(|bit| 1 << bit) {
+        let frames = Frames::plenty();
+        let mut map = RegionMap::new();
+        let gap = 1024 + align..1024 + 2 * align;
+        for page in (0..END).filter(|page| !gap.contains(page)) {
+            assert_eq!(map.insert(&frames, page..page + 1, ()), Ok(()));
+        }
+        for other in (0..11).map(|bit| 1 << bit) {
+            let expected = (other <= align).then_some(gap.start);
+            assert_eq!(map.find_gap(align, other, 0..END), expected, "gap {gap:?} for alignment {other}");
+        }
+        assert_eq!(map.find_gap(align + 1, 1, 0..END), None);
+        assert_eq!(map.find_gap(1, 1, 0..gap.start), None);
+        assert_eq!(map.find_gap(1, 1, gap.end..END), None);
+        assert_eq!(map.find_gap(1, 1, gap.end - 1..END), Some(gap.end - 1));
+    }
+}
+
 /// `count` regions of three pages with a page between them, inserted and removed in the order of `numbers`.
 fn fill_and_empty(numbers: &[u64]) {
     let count = numbers.len() as u64;
@@ -380,6 +418,8 @@ ashlar_test::tests! {
     random_operations,
     exhaustion,
     reserved_changes_cannot_fail,
+    single_reservations_suffice,
+    only_gap_by_alignment,
     many_regions,
     regions_in_rising_and_falling_order,
     gaps_against_brute_force,
