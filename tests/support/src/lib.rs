@@ -54,6 +54,13 @@ pub fn run(tests: &[(&str, fn())]) -> i32 {
     0
 }
 
+/// The boot argument `case=`: which of a test kernel's cases this boot is for. Empty without one.
+#[cfg(target_os = "none")]
+pub fn case() -> &'static str {
+    let arguments = ashlar::arguments::boot().into_iter().flat_map(|arguments| arguments.application());
+    arguments.filter(|argument| argument.key == "case").find_map(|argument| argument.value).unwrap_or("")
+}
+
 /// Tells the runner how to boot this kernel and what must come of it: lines of `run WORD…`, `status N`, `output TEXT` and
 /// `absent TEXT`, one to an argument. They go to a section of the ELF file that is not loaded. Does nothing on the host.
 #[macro_export]
