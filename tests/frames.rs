@@ -577,7 +577,7 @@ fn deferred_homes_queue_up() {
         })
         .collect();
     assert_eq!(frames.oldest_deferred(), None);
-    [3, 0, 4, 1, 3, 2].iter().for_each(|&index| frames.defer(homes[index]));
+    [3, 0, 4, 1, 3, 2].iter().for_each(|&index| assert!(frames.defer(homes[index])));
     assert_eq!(frames.statistics().deferred, 5);
     assert_eq!(frames.oldest_deferred(), Some((homes[3], owner(4))));
     frames.set_absent(homes[3], 0);
@@ -656,7 +656,7 @@ fn misuse_is_a_bug() {
         frames.free_block(block);
     }));
     assert!(with(|frames, _, block| frames.end_home(block)), "no home");
-    assert!(with(|frames, _, block| frames.defer(block)), "no home");
+    assert!(with(|frames, _, block| _ = frames.defer(block)), "no home");
     assert!(with(|frames, frame, _| frames.unpin(frame)), "not pinned");
     assert!(with(|frames, frame, _| frames.pin(frame + 16)), "free");
     assert!(with(|frames, frame, _| frames.set_owner(frame + 16, owner(1), 0)), "free");

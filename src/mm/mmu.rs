@@ -58,6 +58,19 @@ impl Access {
     }
 }
 
+impl core::fmt::Display for Access {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match (self.read, self.write, self.execute) {
+            (true, true, _) => "read and write",
+            (false, true, _) => "write",
+            (true, _, true) => "read and execute",
+            (false, _, true) => "execute",
+            (true, ..) => "read",
+            _ => "nothing",
+        })
+    }
+}
+
 /// Attributes of a leaf (block or page descriptor) in the application's half: Normal write-back memory,
 /// inner shareable, not global.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

@@ -1,8 +1,259 @@
-//! The memory manager.
+//! The memory manager: one address space, one application, memory in 2 MiB blocks.
+//!
+//! Two nouns: a **slot** is an aligned 2 MiB of the application's memory, a **block** an aligned 2 MiB of RAM. A slot can have
+//! a **home**, a block of its own; its pages sit there at their own offsets, and when all 512 do, one block descriptor
+//! maps them. Everything else follows:
+//!
+//! | module | what is in it |
+//! | --- | --- |
+//! | [`address`], [`bits`], [`mmu`] | units; sets of 512; the machine below |
+//! | [`frame`] | physical memory: records, the allocator |
+//! | [`slab`], [`region_map`] | the manager's own records |
+//! | [`table`] | descriptors; `update` is their only writer, by break-before-make |
+//! | [`slot`] | a slot's pages, home and descriptors |
+//! | [`huge`] | split, promote, dissolve; policy; memory taken back |
+//! | [`space`], `fault` | operations on ranges; first touches |
+//! | [`stats`], [`report`] | what it says of itself |
+//!
+//! Locks: space → slot → slab → frames (`crate::sync`). No lock is held while memory is taken back.
+#![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod address;
 pub mod bits;
+#[cfg(feature = "sim")]
+mod check;
+mod directory;
+mod fault;
 pub mod frame;
+pub mod huge;
 pub mod mmu;
+pub mod object;
 pub mod region_map;
+pub mod report;
 pub mod slab;
+pub mod slot;
+mod source;
+pub mod space;
+pub mod stats;
+pub mod table;
+
+pub use space::{MapRequest, Region};
+
+use crate::sync::{Rank, Ranked};
+use address::{Frame, VirtAddr};
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+use directory::Directory;
+use frame::{Class, Frames};
+use huge::Policy;
+use mmu::{Access, Mmu};
+use object::Object;
+use region_map::RegionMap;
+use slab::Slab;
+use slot::Slot;
+use space::Space;
+use stats::Counters;
+
+/// All of the application's memory, on machine `M`.
+pub struct MemoryManager<M: Mmu> {
+    machine: M,
+    frames: Frames,
+    /// The level-1 table.
+    root: Frame,
+    space: Ranked<Space>,
+    objects: Slab<Object>,
+    slots: Slab<Slot>,
+    directory: Directory,
+    policy: Policy,
+    counters: Counters,
+    overcommit: AtomicBool,
+}
+
+/// Why an operation on a range of addresses was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemoryError {
+    /// The length is zero.
+    Empty,
+    /// The address is not a multiple of 4 KiB.
+    Misaligned {
+        /// The address.
+        address: VirtAddr,
+    },
+    /// The range leaves the application's half, or touches its first 64 KiB.
+    OutsideSpace {
+        /// Where it begins.
+        address: VirtAddr,
+        /// Its bytes.
+        length: usize,
+    },
+    /// Another region is there.
+    Overlap {
+        /// Where that region begins.
+        start: VirtAddr,
+        /// Where it ends.
+        end: VirtAddr,
+    },
+    /// No free range of addresses is that long.
+    NoGap {
+        /// Pages asked for.
+        pages: u64,
+    },
+    /// The page is in no region.
+    NotMapped {
+        /// Its address.
+        address: VirtAddr,
+    },
+    /// Memory is writable or executable, never both.
+    WriteAndExecute,
+    /// More writable memory than there is RAM; `overcommit=on` lifts the limit.
+    CommitLimit {
+        /// Bytes asked for.
+        wanted: u64,
+        /// Bytes left under the limit.
+        left: u64,
+    },
+    /// No frame for a record of the memory manager's own.
+    NoMemory,
+}
+
+impl fmt::Display for MemoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a range of zero bytes"),
+            Self::Misaligned { address } => write!(f, "address {address} is not a multiple of 4 KiB"),
+            Self::OutsideSpace { address, length } => {
+                write!(f, "{length} bytes at {address} are outside the application's addresses")
+            }
+            Self::Overlap { start, end } => write!(f, "{start}..{end} is mapped already"),
+            Self::NoGap { pages } => write!(f, "no {pages} consecutive pages of addresses are free"),
+            Self::NotMapped { address } => write!(f, "address {address} is not mapped"),
+            Self::WriteAndExecute => f.write_str("memory cannot be writable and executable"),
+            Self::CommitLimit { wanted, left } => {
+                write!(f, "{wanted} bytes exceed the commit limit, {left} are left (overcommit=on lifts it)")
+            }
+            Self::NoMemory => f.write_str("no memory for the memory manager's own records"),
+        }
+    }
+}
+
+impl core::error::Error for MemoryError {}
+
+/// Why an access is not possible.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultError {
+    /// Nothing is mapped there.
+    NoRegion {
+        /// The address.
+        address: VirtAddr,
+    },
+    /// The region does not allow it.
+    Denied {
+        /// The address.
+        address: VirtAddr,
+        /// What was tried.
+        wanted: Access,
+        /// What the region allows.
+        allowed: Access,
+    },
+    /// No frame is left, nor any that could be taken back.
+    OutOfMemory {
+        /// The address.
+        address: VirtAddr,
+    },
+}
+
+impl fmt::Display for FaultError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRegion { address } => write!(f, "address {address} is in no region"),
+            Self::Denied { address, wanted, allowed } => {
+                write!(f, "{wanted} at {address}, in a region that allows {allowed}")
+            }
+            Self::OutOfMemory { address } => write!(f, "no memory left for address {address}"),
+        }
+    }
+}
+
+impl core::error::Error for FaultError {}
+
+/// Why the memory manager cannot begin: no frame for the level-1 table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoRoot;
+
+impl fmt::Display for NoRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no frame for the level-1 table")
+    }
+}
+
+impl core::error::Error for NoRoot {}
+
+impl<M: Mmu> MemoryManager<M> {
+    /// An empty address space on `machine`, whose memory is `frames`.
+    ///
+    /// # Errors
+    ///
+    /// No frame is free.
+    pub fn new(machine: M, frames: Frames) -> Result<Self, NoRoot> {
+        let root = frames.allocate(0, Class::Unmovable).ok_or(NoRoot)?;
+        machine.zero(root, 1);
+        machine.publish();
+        Ok(MemoryManager {
+            machine,
+            frames,
+            root,
+            space: Ranked::new(Rank::Space, Space { regions: RegionMap::new(), committed: 0 }),
+            objects: Slab::new(),
+            slots: Slab::new(),
+            directory: Directory::new(),
+            policy: Policy::default(),
+            counters: Counters::default(),
+            overcommit: AtomicBool::new(false),
+        })
+    }
+
+    /// The level-1 table, for the translation table base register.
+    pub fn root(&self) -> Frame {
+        self.root
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// Physical memory.
+    pub fn frames(&self) -> &Frames {
+        &self.frames
+    }
+
+    /// Who gets blocks, and when.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Events since boot.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Lifts the commit limit, or sets it again.
+    pub fn set_overcommit(&self, overcommit: bool) {
+        self.overcommit.store(overcommit, Ordering::Relaxed);
+    }
+
+    /// Pages of writable memory that may be mapped: what RAM holds beside the manager's records, less the tables
+    /// and slot records that so much memory needs.
+    pub fn commit_limit(&self) -> u64 {
+        if self.overcommit.load(Ordering::Relaxed) {
+            return u64::MAX;
+        }
+        let total = self.frames.statistics().total as u64;
+        total - total.div_ceil(256)
+    }
+
+    /// What a waiting fault does before it looks again.
+    fn wait(&self) {
+        crate::sync::relax();
+    }
+}

@@ -3,4 +3,4 @@
 
 mod ranked;
 
-pub use ranked::{Guard, Rank, Ranked, Waiting};
+pub use ranked::{Guard, Rank, Ranked, Waiting, relax};

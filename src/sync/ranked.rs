@@ -54,14 +54,19 @@ fn context() -> usize {
     WAITING.get().map_or(0, |waiting| (waiting.context)())
 }
 
+/// What a context does while it waits for another.
+pub fn relax() {
+    match WAITING.get() {
+        Some(waiting) => (waiting.relax)(),
+        None => core::hint::spin_loop(),
+    }
+}
+
 struct Relax;
 
 impl RelaxStrategy for Relax {
     fn relax() {
-        match WAITING.get() {
-            Some(waiting) => (waiting.relax)(),
-            None => core::hint::spin_loop(),
-        }
+        relax();
     }
 }
 

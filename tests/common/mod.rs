@@ -82,4 +82,9 @@ impl Random {
     pub fn index(&mut self, bound: usize) -> usize {
         self.below(bound as u64) as usize
     }
+
+    /// One of `choices`.
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.index(choices.len())]
+    }
 }

@@ -59,15 +59,24 @@ impl Pool {
         }
     }
 
-    /// Puts a home at the end of the deferred queue, unless it is in it.
-    pub(super) fn defer(&mut self, block: Block) {
+    /// How many frames of a home are absent; `None` for another block.
+    pub(super) fn absent(&self, block: Block) -> Option<usize> {
+        match self.table.record(block)?.state {
+            BlockState::Whole { owner: Some(_), absent, .. } => Some(absent as usize),
+            _ => None,
+        }
+    }
+
+    /// Puts a home at the end of the deferred queue, unless it is in it; says whether it was not.
+    pub(super) fn defer(&mut self, block: Block) -> bool {
         match &mut self.table.known(block).state {
-            BlockState::Whole { owner: Some(_), deferred: true, .. } => return,
+            BlockState::Whole { owner: Some(_), deferred: true, .. } => return false,
             BlockState::Whole { owner: Some(_), absent: 1.., deferred, .. } => *deferred = true,
             other => panic!("{block:?} is no home with absent frames, to be deferred: {other}"),
         }
         self.deferred.push_back(&mut self.table, block);
         self.statistics.deferred += 1;
+        true
     }
 
     /// Takes a home out of the deferred queue, if it is in it.

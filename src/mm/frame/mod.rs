@@ -264,14 +264,20 @@ impl Frames {
         self.pool.lock().set_absent(block, absent)
     }
 
+    /// How many frames of a home are absent; `None` for a block that is no home.
+    #[inline]
+    pub fn absent(&self, block: Block) -> Option<usize> {
+        self.pool.lock().absent(block)
+    }
+
     /// Puts a home at the end of the deferred queue: it released frames that could be taken back. One that is in the
-    /// queue keeps its place.
+    /// queue keeps its place. Says whether it is new there.
     ///
     /// # Panics
     ///
     /// When `block` is no home, or has no absent frame.
     #[inline]
-    pub fn defer(&self, block: Block) {
+    pub fn defer(&self, block: Block) -> bool {
         self.pool.lock().defer(block)
     }
 

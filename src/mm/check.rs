@@ -1,0 +1,119 @@
+//! Checks every invariant of slots, tables and frames against each other: after each step of the model test.
+#![forbid(unsafe_code)]
+
+use super::MemoryManager;
+use super::address::{BLOCK_SIZE, LOWER_END, PAGES_PER_SLOT};
+use super::huge::policy::HugePolicy;
+use super::mmu::{Access, Attributes, Entry, Level, Mmu};
+use super::slot::{LockedSlot, Mapping};
+use super::table::update::group_of;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+impl<M: Mmu> MemoryManager<M> {
+    /// Checks the whole memory manager. Costs time in proportion to the memory in use.
+    ///
+    /// # Panics
+    ///
+    /// When an invariant does not hold; the message names it.
+    pub fn check(&self) {
+        self.frames.check();
+        let mut tables = 1 + self.count_level_two();
+        let mut frames = 0;
+        for (number, handle) in self.directory.slots(0..LOWER_END / BLOCK_SIZE as u64) {
+            let slot = LockedSlot::lock(self, number, handle);
+            tables += !matches!(slot.state.mapping, Mapping::Empty) as usize;
+            frames += slot.state.away.count();
+            slot.check();
+        }
+        let records = self.slots.frames() + self.objects.frames() + self.directory.frames();
+        let records = records + self.space.lock().regions.frames();
+        let statistics = self.frames.statistics();
+        assert_eq!(statistics.unmovable, tables + records, "unmovable frames are the tables and the records");
+        assert_eq!(statistics.movable, frames, "movable frames are the pages away from home");
+        self.check_charge();
+    }
+
+    fn count_level_two(&self) -> usize {
+        (0..PAGES_PER_SLOT).filter(|&index| self.machine.read_entry(self.root, index, Level::One).is_valid()).count()
+    }
+
+    fn check_charge(&self) {
+        let space = self.space.lock();
+        space.regions.check();
+        let (mut page, mut charged) = (0, 0);
+        while let Some((range, region)) = space.regions.next(page) {
+            charged += if region.charged { range.end - range.start } else { 0 };
+            assert!(region.charged || !region.access.write, "writable pages are charged");
+            page = range.end;
+        }
+        assert_eq!(charged, space.committed, "the charge is that of the regions");
+    }
+
+    /// Every region's pages, access and policy, in order: what a test compares its own record with.
+    pub fn regions(&self) -> Vec<(Range<u64>, Access, HugePolicy)> {
+        let space = self.space.lock();
+        space.regions.iter().map(|(range, region)| (range, region.access, region.policy)).collect()
+    }
+}
+
+impl<M: Mmu> LockedSlot<'_, M> {
+    /// SL-1 to SL-6 of [`super::slot`].
+    fn check(&self) {
+        let (state, number) = (&*self.state, self.number);
+        assert!(state.away.and(&state.present) == state.away, "SL-2: slot {number:#x} has away pages that are absent");
+        assert!(state.released.and(&state.present).is_empty(), "SL-5: slot {number:#x} has released pages present");
+        let entry = self.place().read(&self.mm.machine);
+        match (state.mapping, entry) {
+            (Mapping::Empty, Entry::Invalid) => {
+                assert!(state.present.is_empty() && state.home.is_none(), "SL-4: slot {number:#x} is mapped nowhere");
+            }
+            (Mapping::Block { .. }, Entry::Block { frame, .. }) => {
+                assert_eq!(state.home.map(|home| home.frame(0)), Some(frame), "SL-3: slot {number:#x}");
+                assert!(state.present.is_full() && state.away.is_empty(), "SL-3: slot {number:#x}");
+            }
+            (Mapping::Table(table), Entry::Table(linked)) => {
+                assert_eq!(table, linked, "slot {number:#x} links another table");
+                assert!(!state.present.is_empty(), "SL-4: slot {number:#x} has a table without pages");
+                for index in 0..PAGES_PER_SLOT {
+                    self.check_page(index);
+                }
+            }
+            (mapping, entry) => panic!("slot {number:#x} is {mapping:?}, its descriptor {entry:?}"),
+        }
+        if let Some(home) = state.home {
+            assert_eq!(self.mm.frames.home_owner(home), Some(self.owner()), "{home:?} belongs to another slot");
+            let absent = PAGES_PER_SLOT - state.at_home().count();
+            assert_eq!(self.mm.frames.absent(home), Some(absent), "SL-6: {home:?}");
+        } else {
+            assert!(state.away == state.present, "SL-2: slot {number:#x} has no home");
+        }
+    }
+
+    fn check_page(&self, index: usize) {
+        let (state, page) = (&*self.state, self.first() + index as u64);
+        let leaf = self.leaf(index);
+        assert_eq!(leaf.is_some(), state.present.get(index), "SL-1: {page:?}");
+        let Some((frame, attributes)) = leaf else { return };
+        let at_home = state.home.is_some_and(|home| home.frame(index) == frame);
+        assert_eq!(at_home, !state.away.get(index), "SL-2: {page:?}");
+        if !at_home {
+            assert_eq!(self.mm.frames.owner(frame), Some((self.owner(), index)), "{frame:?} of {page:?}");
+        }
+        let Mapping::Table(table) = state.mapping else { return };
+        let read = |index| self.mm.machine.read_entry(table, index, Level::Three);
+        if let Entry::Page { contiguous: true, .. } = read(index) {
+            let group = group_of(index);
+            let first = frame.0 - (index - group.start) as u64;
+            assert!(first.is_multiple_of(16), "{page:?} has the contiguous bit over unaligned frames");
+            for (other, frame) in group.zip(first..) {
+                let Entry::Page { frame: found, attributes: equal, contiguous: true } = read(other) else {
+                    panic!("{page:?} has the contiguous bit, its group does not");
+                };
+                assert_eq!((found.0, equal), (frame, attributes), "the group of {page:?} is not one");
+            }
+        }
+        // The lock order forbids to take the space's lock here, so the region's access is checked by the model.
+        assert!(attributes == Attributes::new(attributes.access), "{page:?} has the access flag clear");
+    }
+}

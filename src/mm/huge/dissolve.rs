@@ -1,0 +1,22 @@
+//! Dissolve: a home ends, and its absent frames become free (Linux: `split_huge_page`).
+#![forbid(unsafe_code)]
+
+use crate::mm::mmu::Mmu;
+use crate::mm::slot::LockedSlot;
+
+impl<M: Mmu> LockedSlot<'_, M> {
+    /// **Dissolve**: ends the home; its absent frames become free, its pages stay where they are, away. Returns how many
+    /// frames became free, or `None` when a pinned frame refuses, with nothing changed.
+    pub(in crate::mm) fn dissolve(&mut self) -> Option<usize> {
+        let home = self.state.home?;
+        let kept = self.state.at_home();
+        let Ok(freed) = self.mm.frames.dissolve(home, &kept) else {
+            self.mm.counters.thp_split_page_failed.increment();
+            return None;
+        };
+        self.state.away = self.state.present;
+        self.state.home = None;
+        self.mm.counters.thp_split_page.increment();
+        Some(freed)
+    }
+}

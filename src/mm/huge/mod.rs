@@ -1,0 +1,17 @@
+//! The verbs on a slot: split, promote, dissolve; and what memory they give back under pressure.
+//!
+//! | verb | what it does | can it fail? |
+//! | --- | --- | --- |
+//! | split | block descriptor → table onto the same frames; the home stays | never |
+//! | promote | table → block descriptor when all 512 pages are at home | refused otherwise |
+//! | dissolve | the home ends, its absent frames become free | refused while a frame is pinned |
+#![forbid(unsafe_code)]
+
+mod dissolve;
+pub mod policy;
+mod promote;
+mod reclaim;
+mod split;
+
+pub use policy::{FaultMode, HugePolicy, Policy};
+pub use split::SplitCause;

@@ -1,0 +1,63 @@
+//! Split: a block descriptor becomes a table of page descriptors onto the same frames.
+#![forbid(unsafe_code)]
+
+use crate::mm::mmu::{Entry, Mmu};
+use crate::mm::slot::{LockedSlot, Mapping};
+use crate::mm::table::Pending;
+use crate::mm::table::update::{PageChange, fill, group_of};
+use core::ops::Range;
+
+/// Why a block descriptor is split.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SplitCause {
+    /// Part of it was released.
+    Release,
+    /// Part of it was unmapped.
+    Unmap,
+    /// Part of it was protected differently.
+    Protect,
+    /// Its zero pages are given back.
+    Underused,
+}
+
+impl<M: Mmu> LockedSlot<'_, M> {
+    /// **Split**: replaces the block descriptor by the deposited table, with pages `range` changed on the way, so that one
+    /// break serves both. Needs no memory and cannot fail. The home stays.
+    ///
+    /// # Panics
+    ///
+    /// When the slot is not mapped as a block.
+    pub(in crate::mm) fn split(
+        &mut self,
+        range: Range<usize>,
+        change: PageChange,
+        cause: SplitCause,
+        pending: &mut Pending,
+    ) {
+        let (Mapping::Block { deposit }, Some(home)) = (self.state.mapping, self.state.home) else {
+            panic!("split of slot {:#x}, which is no block", self.number);
+        };
+        let (_, attributes) = self.leaf(0).expect("a block maps its first page");
+        fill(&self.mm.machine, deposit, |index| {
+            let group = group_of(index);
+            let outside = range.end <= group.start || group.end <= range.start;
+            let inside = range.start <= group.start && group.end <= range.end;
+            let page = |attributes| Entry::Page { frame: home.frame(index), attributes, contiguous: outside || inside };
+            match change {
+                _ if !range.contains(&index) => page(attributes),
+                PageChange::Clear => Entry::Invalid,
+                PageChange::Attributes(attributes) => page(attributes),
+            }
+        });
+        self.set_entry(Entry::Table(deposit), pending);
+        self.state.mapping = Mapping::Table(deposit);
+        let counters = &self.mm.counters;
+        counters.thp_split_pmd.increment();
+        match cause {
+            SplitCause::Release => counters.thp_split_pmd_release.increment(),
+            SplitCause::Unmap => counters.thp_split_pmd_unmap.increment(),
+            SplitCause::Protect => counters.thp_split_pmd_protect.increment(),
+            SplitCause::Underused => counters.thp_split_pmd_underused.increment(),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What memory looks like: how much of it is in blocks, and what stands at one address.
+#![forbid(unsafe_code)]
+
+use super::MemoryManager;
+use super::address::{BLOCK_SIZE, GROUP_SIZE, LOWER_END, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, VirtAddr};
+use super::mmu::{Entry, Level, Mmu};
+use super::slot::{LockedSlot, Mapping};
+use core::fmt;
+
+/// The application's memory by the size of its descriptors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Slots mapped by a block descriptor.
+    pub blocks: usize,
+    /// Groups of 64 KiB mapped with the contiguous bit.
+    pub groups: usize,
+    /// Pages mapped singly.
+    pub pages: usize,
+    /// Frames that hold translation tables, deposits included.
+    pub tables: usize,
+    /// Regions.
+    pub regions: usize,
+    /// Pages of all regions, touched or not.
+    pub region_pages: u64,
+    /// Pages charged against the commit limit.
+    pub committed_pages: u64,
+}
+
+impl Usage {
+    /// Bytes mapped.
+    pub fn mapped_bytes(&self) -> usize {
+        self.blocks * BLOCK_SIZE + self.groups * GROUP_SIZE + self.pages * PAGE_SIZE
+    }
+
+    /// Hundredths of a percent of the mapped bytes that block descriptors map; 0 when nothing is mapped.
+    pub fn coverage(&self) -> usize {
+        (self.blocks * BLOCK_SIZE * 10_000).checked_div(self.mapped_bytes()).unwrap_or(0)
+    }
+}
+
+impl<M: Mmu> MemoryManager<M> {
+    /// Counts the application's memory. Looks at every slot, one lock at a time.
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage { tables: 1, ..Usage::default() };
+        {
+            let space = self.space.lock();
+            usage.committed_pages = space.committed;
+            let mut page = 0;
+            while let Some((range, _)) = space.regions.next(page) {
+                usage.regions += 1;
+                usage.region_pages += range.end - range.start;
+                page = range.end;
+            }
+        }
+        for index in 0..PAGES_PER_SLOT {
+            usage.tables += self.machine.read_entry(self.root, index, Level::One).is_valid() as usize;
+        }
+        for (number, handle) in self.directory.slots(0..LOWER_END / BLOCK_SIZE as u64) {
+            let slot = LockedSlot::lock(self, number, handle);
+            match slot.state.mapping() {
+                Mapping::Empty => {}
+                Mapping::Block { .. } => {
+                    usage.blocks += 1;
+                    usage.tables += 1;
+                }
+                Mapping::Table(table) => {
+                    usage.tables += 1;
+                    let groups = (0..PAGES_PER_SLOT).step_by(PAGES_PER_GROUP).filter(|&index| {
+                        let entry = self.machine.read_entry(table, index, Level::Three);
+                        matches!(entry, Entry::Page { contiguous: true, .. })
+                    });
+                    let groups = groups.count();
+                    usage.groups += groups;
+                    usage.pages += slot.state.present().count() - groups * PAGES_PER_GROUP;
+                }
+            }
+        }
+        usage
+    }
+
+    /// Writes what stands at `address`: its region, its slot, the descriptors of the walk. Takes no lock that is held, so
+    /// that a crash report can call it wherever the crash was.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub fn describe(&self, address: VirtAddr, out: &mut dyn fmt::Write) -> fmt::Result {
+        if address.0 >= LOWER_END {
+            return writeln!(out, "    {address} is not the application's to use");
+        }
+        match self.space.try_lock() {
+            None => writeln!(out, "    region: unknown, the space is locked")?,
+            Some(space) => match space.regions.find(address.page().0) {
+                Some((range, region)) => {
+                    let (start, end) = (range.start * PAGE_SIZE as u64, range.end * PAGE_SIZE as u64);
+                    let (access, policy) = (region.access, region.policy);
+                    writeln!(out, "    region {start:#x}..{end:#x}: allows {access}, huge pages {policy:?}")?;
+                }
+                None => {
+                    writeln!(out, "    in no region")?;
+                    if let Some((range, _)) = space.regions.next(address.page().0) {
+                        let start = range.start * PAGE_SIZE as u64;
+                        writeln!(out, "    next region begins at {start:#x}, {:#x} further on", start - address.0)?;
+                    }
+                }
+            },
+        }
+        let (page, index) = (address.page(), address.page().index());
+        match self.directory.get(page.slot()).map(|handle| self.slots.get(handle).try_state()) {
+            None => writeln!(out, "    slot: never touched")?,
+            Some(None) => writeln!(out, "    slot: locked")?,
+            Some(Some(state)) => {
+                let page = match (state.present().get(index), state.away().get(index), state.released().get(index)) {
+                    (true, false, _) => "present, at home",
+                    (true, true, _) => "present, away from home",
+                    (_, _, true) => "released",
+                    _ => "never touched",
+                };
+                let (mapping, home, count) = (state.mapping(), state.home(), state.present().count());
+                writeln!(out, "    slot: {mapping:?}, home {home:?}, {count} of 512 pages present")?;
+                writeln!(out, "    page: {page}")?;
+            }
+        }
+        let mut table = self.root;
+        for level in [Level::One, Level::Two, Level::Three] {
+            let entry = self.machine.read_entry(table, level.index(page), level);
+            writeln!(out, "    level {}: {entry:?}", level as u8)?;
+            match entry {
+                Entry::Table(next) => table = next,
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+}

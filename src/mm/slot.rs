@@ -1,0 +1,375 @@
+//! A slot: 2 MiB of an object's memory, its pages, its home, its descriptors.
+//!
+//! What holds under a slot's lock, between operations (checked by [`MemoryManager::check`]):
+//!
+//! - **SL-1** A page is in `present` exactly when the slot's descriptors map it.
+//! - **SL-2** A present page is in `away` exactly when its frame is not the frame at its own offset of the home. Without
+//!   a home every present page is away.
+//! - **SL-3** A block descriptor maps the home, all 512 pages are present and none is away; its deposit is a table
+//!   frame that nothing else uses.
+//! - **SL-4** With a table there is at least one present page; with neither table nor block there is none, and no home.
+//! - **SL-5** A page in `released` is not present.
+//! - **SL-6** The home's absent frames are those at whose offset no page is at home; their number is in the block's record.
+//!
+//! [`MemoryManager::check`]: super::MemoryManager::check
+#![forbid(unsafe_code)]
+
+use super::MemoryManager;
+use super::address::{Block, Frame, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
+use super::bits::Bits512;
+use super::frame::{Class, Owner};
+use super::huge::SplitCause;
+use super::mmu::{Attributes, Entry, Level, Mmu};
+use super::slab::Handle;
+use super::table::update::{PageChange, install_pages, update, update_pages};
+use super::table::{Pending, Place};
+use crate::sync::{Guard, Rank, Ranked};
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// What the slot's level-2 descriptor holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mapping {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// A table of pages, in this frame.
+    Table(Frame),
+    /// The home, as a block.
+    Block {
+        /// The table kept for the split, so that it needs no allocation.
+        deposit: Frame,
+    },
+}
+
+/// What a slot's lock guards.
+#[derive(Debug, Default)]
+pub struct SlotState {
+    pub(super) mapping: Mapping,
+    pub(super) home: Option<Block>,
+    pub(super) present: Bits512,
+    pub(super) away: Bits512,
+    pub(super) released: Bits512,
+    /// A block for this slot is being zeroed outside the lock; other faults wait for it.
+    pub(super) filling: bool,
+}
+
+impl SlotState {
+    /// What the level-2 descriptor holds.
+    pub fn mapping(&self) -> Mapping {
+        self.mapping
+    }
+
+    /// The block that belongs to the slot.
+    pub fn home(&self) -> Option<Block> {
+        self.home
+    }
+
+    /// Pages that are mapped.
+    pub fn present(&self) -> &Bits512 {
+        &self.present
+    }
+
+    /// Present pages that are not at home.
+    pub fn away(&self) -> &Bits512 {
+        &self.away
+    }
+
+    /// Pages that the application released and has not touched since.
+    pub fn released(&self) -> &Bits512 {
+        &self.released
+    }
+
+    /// Pages at home.
+    pub(super) fn at_home(&self) -> Bits512 {
+        self.present.and(&self.away.not())
+    }
+}
+
+/// The record of a slot. Records are type-stable: a stale handle finds some slot's record, and the epoch tells.
+#[derive(Debug)]
+pub struct Slot {
+    /// Changes, under the lock, whenever regions over the slot change: a fault that looked a region up before compares.
+    epoch: AtomicU32,
+    /// Which 2 MiB of addresses; written once, before anyone can find the record.
+    number: AtomicU64,
+    state: Ranked<SlotState>,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Slot {
+            epoch: AtomicU32::new(0),
+            number: AtomicU64::new(0),
+            state: Ranked::new(Rank::Slot, SlotState::default()),
+        }
+    }
+}
+
+impl Slot {
+    /// The epoch now: to be read with the space's lock held, next to the region.
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Which 2 MiB of addresses this is.
+    pub(super) fn number(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_number(&self, number: u64) {
+        self.number.store(number, Ordering::Relaxed);
+    }
+
+    /// The state, if nobody holds the lock: for crash reports.
+    pub(super) fn try_state(&self) -> Option<Guard<'_, SlotState>> {
+        self.state.try_lock()
+    }
+}
+
+/// A slot with its lock held.
+pub(super) struct LockedSlot<'m, M: Mmu> {
+    pub(super) mm: &'m MemoryManager<M>,
+    /// Which 2 MiB of addresses.
+    pub(super) number: u64,
+    pub(super) handle: Handle<Slot>,
+    slot: &'m Slot,
+    pub(super) state: Guard<'m, SlotState>,
+}
+
+impl<'m, M: Mmu> LockedSlot<'m, M> {
+    pub(super) fn lock(mm: &'m MemoryManager<M>, number: u64, handle: Handle<Slot>) -> Self {
+        let slot = mm.slots.get(handle);
+        LockedSlot { mm, number, handle, slot, state: slot.state.lock() }
+    }
+
+    pub(super) fn try_lock(mm: &'m MemoryManager<M>, number: u64, handle: Handle<Slot>) -> Option<Self> {
+        let slot = mm.slots.get(handle);
+        Some(LockedSlot { mm, number, handle, slot, state: slot.state.try_lock()? })
+    }
+
+    /// First page of the slot.
+    pub(super) fn first(&self) -> Page {
+        Page(self.number * PAGES_PER_SLOT as u64)
+    }
+
+    pub(super) fn epoch(&self) -> u32 {
+        self.slot.epoch()
+    }
+
+    /// Tells faults under way that what they know of the regions is old.
+    pub(super) fn new_epoch(&self) {
+        self.slot.epoch.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        Owner::new(self.handle.raw()).expect("a handle is not zero")
+    }
+
+    /// The slot's level-2 descriptor.
+    pub(super) fn place(&self) -> Place {
+        self.mm.level_two(self.first()).expect("a slot has its level-2 table from the start")
+    }
+
+    pub(super) fn set_entry(&self, entry: Entry, pending: &mut Pending) {
+        update(&self.mm.machine, &self.mm.counters, self.place(), entry, pending);
+    }
+
+    /// The leaf that translates page `index`, if it is present.
+    pub(super) fn leaf(&self, index: usize) -> Option<(Frame, Attributes)> {
+        match self.state.mapping {
+            Mapping::Empty => None,
+            Mapping::Table(table) => self.mm.machine.read_entry(table, index, Level::Three).leaf(),
+            Mapping::Block { .. } => {
+                let (frame, attributes) = self.place().read(&self.mm.machine).leaf()?;
+                Some((frame + index as u64, attributes))
+            }
+        }
+    }
+
+    /// Makes `block`, zeroed, the home, and maps it with one descriptor. The slot is empty.
+    pub(super) fn map_block(&mut self, block: Block, deposit: Frame, attributes: Attributes) {
+        debug_assert_eq!(self.state.mapping, Mapping::Empty);
+        self.mm.frames.make_home(block, self.owner());
+        self.mm.frames.set_absent(block, 0);
+        let mut pending = Pending::new();
+        self.set_entry(Entry::Block { frame: block.frame(0), attributes }, &mut pending);
+        self.mm.settle(pending);
+        self.state.home = Some(block);
+        self.state.mapping = Mapping::Block { deposit };
+        self.state.present = Bits512::FULL;
+        self.state.released = Bits512::EMPTY;
+    }
+
+    /// Makes `block` the home of an empty slot: all of its frames are absent.
+    pub(super) fn adopt(&mut self, block: Block) {
+        debug_assert!(self.state.home.is_none() && self.state.mapping == Mapping::Empty);
+        self.mm.frames.make_home(block, self.owner());
+        self.state.home = Some(block);
+    }
+
+    /// Maps absent pages `range` to consecutive zeroed frames from `frame` on, linking `table` (zeroed) if the slot has none yet.
+    pub(super) fn install(&mut self, table: Frame, range: Range<usize>, frame: Frame, attributes: Attributes) {
+        install_pages(&self.mm.machine, table, range.clone(), frame, attributes);
+        if self.state.mapping == Mapping::Empty {
+            let mut pending = Pending::new();
+            self.set_entry(Entry::Table(table), &mut pending);
+            self.mm.settle(pending);
+            self.state.mapping = Mapping::Table(table);
+        }
+        self.state.present.set_range(range.clone());
+        self.state.released.clear_range(range.clone());
+        match self.state.home {
+            Some(home) if home.frame(range.start) == frame => self.count_absent(home),
+            _ => {
+                for (index, offset) in range.clone().zip(0..) {
+                    self.mm.frames.set_owner(frame + offset, self.owner(), index);
+                }
+                self.state.away.set_range(range);
+            }
+        }
+    }
+
+    pub(super) fn count_absent(&self, home: Block) {
+        self.mm.frames.set_absent(home, PAGES_PER_SLOT - self.state.at_home().count());
+    }
+
+    /// Unmaps the present pages of `range`. Frames at home become absent, others are freed; a slot without pages loses its
+    /// home and its table. With [`SplitCause::Release`] the pages count as released until they are touched again.
+    pub(super) fn clear(&mut self, range: Range<usize>, cause: SplitCause) {
+        let mut gone = Bits512::EMPTY;
+        gone.set_range(range.clone());
+        let gone = gone.and(&self.state.present);
+        let rest = self.state.present.and(&gone.not());
+        if cause == SplitCause::Release {
+            self.state.released = self.state.released.or(&gone);
+        } else {
+            self.state.released.clear_range(range.clone());
+        }
+        if gone.is_empty() {
+            return;
+        }
+        if rest.is_empty() {
+            self.clear_all();
+            return;
+        }
+        let mut pending = Pending::new();
+        let away = gone.and(&self.state.away);
+        match self.state.mapping {
+            Mapping::Block { .. } => self.split(range, PageChange::Clear, cause, &mut pending),
+            Mapping::Table(table) => {
+                // Frames are noted before the descriptors that name them go, a batch at a time.
+                for run in gone.runs() {
+                    let mut from = run.start;
+                    while from < run.end {
+                        let to = self.take_away(&away, from..run.end, &mut pending);
+                        let (machine, counters) = (&self.mm.machine, &self.mm.counters);
+                        update_pages(machine, counters, table, self.first(), from..to, PageChange::Clear, &mut pending);
+                        if pending.is_full() {
+                            pending.pay(machine, &self.mm.frames, counters);
+                        }
+                        from = to;
+                    }
+                }
+            }
+            Mapping::Empty => unreachable!("present pages without a table"),
+        }
+        self.mm.settle(pending);
+        self.state.present = rest;
+        self.state.away = self.state.away.and(&rest);
+        if let Some(home) = self.state.home {
+            if self.state.at_home().is_empty() {
+                self.mm.frames.end_home(home);
+                self.state.home = None;
+            } else {
+                self.count_absent(home);
+                if self.mm.frames.defer(home) {
+                    self.mm.counters.thp_deferred_split_page.increment();
+                }
+            }
+        }
+    }
+
+    /// Hands the away frames of `range` to `pending` until that is full; returns how far it came.
+    fn take_away(&self, away: &Bits512, range: Range<usize>, pending: &mut Pending) -> usize {
+        for index in range.clone() {
+            if away.get(index) {
+                if pending.is_full() {
+                    return index;
+                }
+                let (frame, _) = self.leaf(index).expect("an away page is present");
+                pending.free(frame, 0);
+            }
+        }
+        range.end
+    }
+
+    /// Unmaps everything: the descriptor goes at once, then the home, the away frames and the table.
+    fn clear_all(&mut self) {
+        let mut pending = Pending::new();
+        let state = core::mem::take(&mut *self.state);
+        match state.mapping {
+            Mapping::Block { deposit } => {
+                self.set_entry(Entry::Invalid, &mut pending);
+                pending.free(deposit, 0);
+            }
+            Mapping::Table(table) => {
+                for run in state.present.runs() {
+                    let first = self.first().0;
+                    pending.pages(first + run.start as u64..first + run.end as u64);
+                }
+                self.set_entry(Entry::Invalid, &mut pending);
+                pending.invalidate(&self.mm.machine, &self.mm.counters);
+                let mut next = 0;
+                while let Some(index) = state.away.next_set(next) {
+                    let entry = self.mm.machine.read_entry(table, index, Level::Three);
+                    let (frame, _) = entry.leaf().expect("an away page is present");
+                    self.mm.frames.free(frame, 0);
+                    next = index + 1;
+                }
+                pending.free(table, 0);
+            }
+            Mapping::Empty => unreachable!("present pages without a table"),
+        }
+        if let Some(home) = state.home {
+            pending.end_home(home);
+        }
+        self.mm.settle(pending);
+    }
+
+    /// Gives the present pages of `range` other attributes: in place where the range is whole, after a split where it
+    /// cuts a block.
+    pub(super) fn protect(&mut self, range: Range<usize>, attributes: Attributes) {
+        let mut pending = Pending::new();
+        match self.state.mapping {
+            Mapping::Empty => {}
+            Mapping::Block { .. } if range == (0..PAGES_PER_SLOT) => {
+                let (frame, _) = self.leaf(0).expect("a block maps its first page");
+                self.set_entry(Entry::Block { frame, attributes }, &mut pending);
+            }
+            Mapping::Block { .. } => {
+                self.split(range, PageChange::Attributes(attributes), SplitCause::Protect, &mut pending);
+            }
+            Mapping::Table(table) => {
+                let (machine, counters) = (&self.mm.machine, &self.mm.counters);
+                let change = PageChange::Attributes(attributes);
+                update_pages(machine, counters, table, self.first(), range, change, &mut pending);
+            }
+        }
+        self.mm.settle(pending);
+    }
+
+    /// A frame for a level-3 table, all invalid.
+    pub(super) fn new_table(&self) -> Option<Frame> {
+        let table = self.mm.frames.allocate(0, Class::Unmovable)?;
+        self.mm.machine.zero(table, 1);
+        Some(table)
+    }
+
+    /// Whether the slot's group that begins at `start` has no page present, and its pages were all released or none.
+    pub(super) fn group_is_free(&self, start: usize) -> bool {
+        let group = start..start + PAGES_PER_GROUP;
+        let released = &self.state.released;
+        !self.state.present.any_in(group.clone()) && (released.all_in(group.clone()) || !released.any_in(group))
+    }
+}

@@ -1,0 +1,28 @@
+//! Frames for the slabs.
+
+use super::MemoryManager;
+use super::frame::{Class, Frames};
+use super::mmu::Mmu;
+use super::slab::{Chunk, FrameSource};
+
+/// Gives the slabs unmovable frames through the linear map.
+pub(super) struct Source<'m, M> {
+    machine: &'m M,
+    frames: &'m Frames,
+}
+
+impl<M: Mmu> FrameSource for Source<'_, M> {
+    fn chunk(&self) -> Option<&'static mut Chunk> {
+        let frame = self.frames.allocate(0, Class::Unmovable)?;
+        let chunk = self.machine.linear(frame.start()).cast::<Chunk>();
+        // SAFETY: the frame was free and is never given back, so nothing else refers to its 4 KiB, which the linear map
+        // shows at a multiple of 4 KiB for as long as the machine lives; a chunk may hold any bytes.
+        Some(unsafe { &mut *chunk })
+    }
+}
+
+impl<M: Mmu> MemoryManager<M> {
+    pub(super) fn source(&self) -> Source<'_, M> {
+        Source { machine: &self.machine, frames: &self.frames }
+    }
+}

@@ -1,0 +1,382 @@
+//! The address space: what is mapped where, and the operations on ranges of it.
+//!
+//! The space's lock guards the regions, the objects, the commit charge, the directory's entries and the level-1 table.
+//! An operation that changes regions holds it to its end and visits the slots under it, so that operations
+//! on ranges come one after the other; faults hold it only while they look up a region.
+#![forbid(unsafe_code)]
+
+use super::address::{LOWER_END, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, VirtAddr};
+use super::huge::{HugePolicy, SplitCause};
+use super::mmu::{Access, Attributes, Mmu};
+use super::object::Object;
+use super::region_map::RegionMap;
+use super::slab::Handle;
+use super::slot::{LockedSlot, Mapping};
+use super::{MemoryError, MemoryManager};
+use core::ops::Range;
+
+/// Addresses handed out where the caller names none: from 4 GiB, so that a truncated pointer faults.
+const ANYWHERE: Range<u64> = (1 << 32) / PAGE_SIZE as u64..LOWER_END / PAGE_SIZE as u64;
+
+/// The lowest address that may be mapped: a null pointer with a field's offset faults.
+const LOWEST: u64 = 1 << 16;
+
+/// What a region says of its pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Region {
+    /// What the application may do.
+    pub access: Access,
+    /// Its wish for blocks.
+    pub policy: HugePolicy,
+    /// Its pages count against the commit limit.
+    pub charged: bool,
+    /// Whose memory it maps.
+    pub object: Handle<Object>,
+}
+
+/// What [`MemoryManager::map`] is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct MapRequest {
+    /// Bytes, rounded up to whole pages.
+    pub length: usize,
+    /// Where exactly (a multiple of 4 KiB), or anywhere: then on a multiple of 2 MiB when it is that long.
+    pub address: Option<VirtAddr>,
+    /// What the application may do; writable memory is never executable.
+    pub access: Access,
+    /// The wish for blocks.
+    pub policy: HugePolicy,
+}
+
+impl MapRequest {
+    /// `length` bytes of readable and writable memory, anywhere, with the default policy.
+    pub const fn new(length: usize) -> Self {
+        MapRequest { length, address: None, access: Access::READ_WRITE, policy: HugePolicy::Default }
+    }
+
+    /// At this address.
+    pub const fn at(self, address: VirtAddr) -> Self {
+        MapRequest { address: Some(address), ..self }
+    }
+
+    /// With this access.
+    pub const fn access(self, access: Access) -> Self {
+        MapRequest { access, ..self }
+    }
+
+    /// With this wish for blocks.
+    pub const fn policy(self, policy: HugePolicy) -> Self {
+        MapRequest { policy, ..self }
+    }
+}
+
+/// What the space's lock guards.
+pub(super) struct Space {
+    pub(super) regions: RegionMap<Region>,
+    /// Pages charged against the commit limit.
+    pub(super) committed: u64,
+}
+
+impl<M: Mmu> MemoryManager<M> {
+    /// Maps anonymous memory, which reads as zero. Returns its addresses.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError`] says which: a length of zero, a misaligned or unusable address, an overlap with a region (named), no gap that
+    /// is long enough, writable and executable at once, the commit limit, or no memory for the region's record. Nothing is changed.
+    pub fn map(&self, request: MapRequest) -> Result<Range<VirtAddr>, MemoryError> {
+        if request.access.write && request.access.execute {
+            return Err(MemoryError::WriteAndExecute);
+        }
+        let pages = request.length.div_ceil(PAGE_SIZE) as u64;
+        if pages == 0 {
+            return Err(MemoryError::Empty);
+        }
+        let mut space = self.space.lock();
+        let range = match request.address {
+            Some(address) => check_range(address, request.length)?,
+            None => {
+                let align = match pages as usize {
+                    PAGES_PER_SLOT.. => PAGES_PER_SLOT,
+                    PAGES_PER_GROUP.. => PAGES_PER_GROUP,
+                    _ => 1,
+                } as u64;
+                let start = space.regions.find_gap(pages, align, ANYWHERE).ok_or(MemoryError::NoGap { pages })?;
+                start..start + pages
+            }
+        };
+        if let Some((culprit, _)) = space.regions.next(range.start)
+            && culprit.start < range.end
+        {
+            return Err(MemoryError::Overlap { start: Page(culprit.start).start(), end: Page(culprit.end).start() });
+        }
+        if space.regions.reserve(&self.source(), 2).is_err() {
+            return Err(MemoryError::NoMemory);
+        }
+        let charged = request.access.write;
+        if charged {
+            self.charge(&mut space, pages)?;
+        }
+        let Some(parts) = self.objects_for(&mut space, range.clone()) else {
+            space.committed -= if charged { pages } else { 0 };
+            return Err(MemoryError::NoMemory);
+        };
+        for (range, object) in parts.into_iter().flatten() {
+            let region = Region { access: request.access, policy: request.policy, charged, object };
+            space.regions.insert(&self.source(), range, region).expect("looked at and reserved");
+            self.count_region(object, 1);
+        }
+        self.merge_around(&mut space, range.clone());
+        Ok(Page(range.start).start()..Page(range.end).start())
+    }
+
+    /// Unmaps the whole pages of `length` bytes from `start`; parts of the range that are not mapped are passed over. Frames at home
+    /// become absent when their slot keeps other pages, everything else is freed.
+    ///
+    /// # Errors
+    ///
+    /// A bad range, or no memory for the record of a region that is cut in two. Nothing is changed.
+    pub fn unmap(&self, start: VirtAddr, length: usize) -> Result<(), MemoryError> {
+        let range = check_range(start, length)?;
+        let mut space = self.space.lock();
+        self.cut(&mut space, &range)?;
+        while let Some((region_range, region)) = overlapping(&space, &range) {
+            space.regions.remove(region_range.start);
+            if region.charged {
+                space.committed -= region_range.end - region_range.start;
+            }
+            self.count_region(region.object, -1);
+        }
+        self.for_each_slot(&range, |mut slot, part| {
+            slot.new_epoch();
+            slot.clear(part, SplitCause::Unmap);
+        });
+        Ok(())
+    }
+
+    /// Gives `length` bytes from `start` another access. Whole slots stay blocks; a block that the range cuts is split.
+    ///
+    /// # Errors
+    ///
+    /// A bad range, a page in it that is not mapped (named), writable and executable at once, the commit limit, or no memory
+    /// for the record of a region that is cut. Nothing is changed.
+    pub fn protect(&self, start: VirtAddr, length: usize, access: Access) -> Result<(), MemoryError> {
+        if access.write && access.execute {
+            return Err(MemoryError::WriteAndExecute);
+        }
+        let range = check_range(start, length)?;
+        let mut space = self.space.lock();
+        let uncharged = self.uncharged(&space, &range)?;
+        let charge = if access.write { uncharged } else { 0 };
+        self.charge(&mut space, charge)?;
+        if let Err(error) = self.cut(&mut space, &range) {
+            space.committed -= charge;
+            return Err(error);
+        }
+        self.set_regions(&mut space, &range, |region| Region {
+            access,
+            charged: region.charged || access.write,
+            ..region
+        });
+        let attributes = Attributes::new(access);
+        self.for_each_slot(&range, |mut slot, part| {
+            slot.new_epoch();
+            slot.protect(part, attributes);
+        });
+        self.merge_around(&mut space, range.clone());
+        self.promote_healed(&space, &range);
+        Ok(())
+    }
+
+    /// Sets the wish for blocks of `length` bytes from `start`. What is mapped stays as it is; later faults follow it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`MemoryManager::protect`].
+    pub fn advise(&self, start: VirtAddr, length: usize, policy: HugePolicy) -> Result<(), MemoryError> {
+        let range = check_range(start, length)?;
+        let mut space = self.space.lock();
+        self.uncharged(&space, &range)?;
+        self.cut(&mut space, &range)?;
+        self.set_regions(&mut space, &range, |region| Region { policy, ..region });
+        self.for_each_slot(&range, |slot, _| slot.new_epoch());
+        self.merge_around(&mut space, range);
+        Ok(())
+    }
+
+    /// Gives the memory of `length` bytes from `start` back (Linux: `MADV_DONTNEED`); the pages stay mapped and read as
+    /// zero. In a slot that keeps other pages, frames at home become absent, and are used again by the same pages.
+    ///
+    /// # Errors
+    ///
+    /// A bad range, or a page in it that is not mapped (named).
+    pub fn release(&self, start: VirtAddr, length: usize) -> Result<(), MemoryError> {
+        let range = check_range(start, length)?;
+        let space = self.space.lock();
+        self.uncharged(&space, &range)?;
+        self.for_each_slot(&range, |mut slot, part| slot.clear(part, SplitCause::Release));
+        Ok(())
+    }
+
+    /// Whether the byte at `address` is mapped by a block descriptor.
+    pub fn is_huge(&self, address: VirtAddr) -> bool {
+        let number = address.page().slot();
+        address.0 < LOWER_END
+            && self.directory.get(number).is_some_and(|handle| {
+                matches!(LockedSlot::lock(self, number, handle).state.mapping, Mapping::Block { .. })
+            })
+    }
+
+    /// Pages in `range` that are not charged yet.
+    ///
+    /// # Errors
+    ///
+    /// A page in `range` that is in no region.
+    fn uncharged(&self, space: &Space, range: &Range<u64>) -> Result<u64, MemoryError> {
+        let mut uncharged = 0;
+        let mut page = range.start;
+        while page < range.end {
+            let Some((found, region)) = space.regions.find(page) else {
+                return Err(MemoryError::NotMapped { address: Page(page).start() });
+            };
+            let end = found.end.min(range.end);
+            if !region.charged {
+                uncharged += end - page;
+            }
+            page = end;
+        }
+        Ok(uncharged)
+    }
+
+    fn charge(&self, space: &mut Space, pages: u64) -> Result<(), MemoryError> {
+        let limit = self.commit_limit();
+        if pages > limit.saturating_sub(space.committed) {
+            return Err(MemoryError::CommitLimit {
+                wanted: pages * PAGE_SIZE as u64,
+                left: limit.saturating_sub(space.committed) * PAGE_SIZE as u64,
+            });
+        }
+        space.committed += pages;
+        Ok(())
+    }
+
+    /// Cuts regions at both ends of `range`. Fails before it changes anything.
+    fn cut(&self, space: &mut Space, range: &Range<u64>) -> Result<(), MemoryError> {
+        if space.regions.reserve(&self.source(), 2).is_err() {
+            return Err(MemoryError::NoMemory);
+        }
+        for at in [range.start, range.end] {
+            if space.regions.split(&self.source(), at).expect("reserved")
+                && let Some((_, region)) = space.regions.find(at)
+            {
+                self.count_region(region.object, 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the regions that make up `range`, at whose ends they are cut.
+    fn set_regions(&self, space: &mut Space, range: &Range<u64>, change: impl Fn(Region) -> Region) {
+        let mut page = range.start;
+        while page < range.end
+            && let Some((found, region)) = space.regions.find(page)
+        {
+            space.regions.set(found.start, change(region));
+            page = found.end;
+        }
+    }
+
+    /// Joins equal neighbours at the borders in and around `range`.
+    fn merge_around(&self, space: &mut Space, range: Range<u64>) {
+        let mut page = range.start;
+        while page <= range.end {
+            let Some((found, region)) = space.regions.next(page) else { break };
+            if found.start > range.end {
+                break;
+            }
+            if space.regions.merge(found.start) {
+                self.count_region(region.object, -1);
+            }
+            page = found.end;
+        }
+    }
+
+    fn count_region(&self, object: Handle<Object>, by: i32) {
+        let record = self.objects.get(object);
+        let regions = record.regions().wrapping_add_signed(by);
+        record.set_regions(regions);
+        if regions == 0 {
+            self.objects.free(object);
+        }
+    }
+
+    /// Whose memory a new mapping of `range` becomes: the object's that uses its first or last slot already, else a new
+    /// one's. Two different neighbours make two parts. `None` without memory.
+    #[allow(clippy::type_complexity)] // Two parts at most, each a range and its object.
+    fn objects_for(&self, space: &mut Space, range: Range<u64>) -> Option<[Option<(Range<u64>, Handle<Object>)>; 2]> {
+        let slot_start = |page: u64| page / PAGES_PER_SLOT as u64 * PAGES_PER_SLOT as u64;
+        let user = |page: u64| {
+            let start = slot_start(page);
+            let (found, region) = space.regions.next(start)?;
+            (found.start < start + PAGES_PER_SLOT as u64).then_some(region.object)
+        };
+        let (head, tail) = (user(range.start), user(range.end - 1));
+        Some(match (head, tail) {
+            (Some(head), Some(tail)) if head != tail => {
+                let middle = slot_start(range.end - 1);
+                [Some((range.start..middle, head)), Some((middle..range.end, tail))]
+            }
+            (Some(object), _) | (None, Some(object)) => [Some((range, object)), None],
+            (None, None) => {
+                let object = self.objects.allocate(&self.source())?;
+                self.objects.get(object).set_regions(0);
+                [Some((range, object)), None]
+            }
+        })
+    }
+
+    /// Locks each slot that `range` touches and that exists, in ascending order, with the part of it in `range` as indices.
+    fn for_each_slot(&self, range: &Range<u64>, mut operation: impl FnMut(LockedSlot<'_, M>, Range<usize>)) {
+        let slots = Page(range.start).slot()..Page(range.end - 1).slot() + 1;
+        for (number, handle) in self.directory.slots(slots) {
+            let first = number * PAGES_PER_SLOT as u64;
+            let start = range.start.max(first) - first;
+            let end = range.end.min(first + PAGES_PER_SLOT as u64) - first;
+            operation(LockedSlot::lock(self, number, handle), start as usize..end as usize);
+        }
+    }
+
+    /// Promotes the slots at the ends of `range` whose pages have one access again.
+    fn promote_healed(&self, space: &Space, range: &Range<u64>) {
+        let ends = [Page(range.start).slot(), Page(range.end - 1).slot()];
+        for number in &ends[..if ends[0] == ends[1] { 1 } else { 2 }] {
+            let first = number * PAGES_PER_SLOT as u64;
+            if let Some(handle) = self.directory.get(*number)
+                && let Some((found, region)) = space.regions.find(first)
+                && found.end >= first + PAGES_PER_SLOT as u64
+                && self.policy.allows(region.policy)
+            {
+                LockedSlot::lock(self, *number, handle).promote();
+            }
+        }
+    }
+}
+
+/// The first region that overlaps `range`.
+fn overlapping(space: &Space, range: &Range<u64>) -> Option<(Range<u64>, Region)> {
+    space.regions.next(range.start).filter(|(found, _)| found.start < range.end)
+}
+
+/// The whole pages of `length` bytes from `start`.
+fn check_range(start: VirtAddr, length: usize) -> Result<Range<u64>, MemoryError> {
+    if length == 0 {
+        return Err(MemoryError::Empty);
+    }
+    if !start.is_aligned(PAGE_SIZE) {
+        return Err(MemoryError::Misaligned { address: start });
+    }
+    let end = start.checked_add(length as u64).and_then(|end| end.align_up(PAGE_SIZE));
+    match end {
+        Some(end) if start.0 >= LOWEST && end.0 <= LOWER_END => Ok(start.page().0..end.page().0),
+        _ => Err(MemoryError::OutsideSpace { address: start, length }),
+    }
+}

@@ -1,0 +1,102 @@
+//! What the memory manager counts, under the names Linux users know where they mean the same.
+#![forbid(unsafe_code)]
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A count that only grows.
+#[derive(Default, Debug)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts one.
+    #[inline]
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Counts `n`.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Events since boot. Names that Linux has in `/proc/vmstat` mean what they mean there.
+        #[derive(Default, Debug)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        impl Counters {
+            /// All counters with their names, in a fixed order.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+                [$((stringify!($name), self.$name.get()),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Faults that mapped something or changed a permission.
+    pgfault,
+    /// Faults that mapped a whole block at once.
+    pgfault_block,
+    /// Faults that mapped groups of 64 KiB.
+    pgfault_group,
+    /// Faults that mapped single pages.
+    pgfault_page,
+    /// Faults that found the access already permitted: another core was faster, or the entry was in its break.
+    spurious_fault,
+    /// Access flags set by software.
+    access_flag_fault,
+    /// First touches that gave their slot a block: a home, or a block mapped at once.
+    thp_fault_alloc,
+    /// First touches that found no free block and went on in groups or pages.
+    thp_fault_fallback,
+    /// First touches that got no block because the region does not cover the slot.
+    thp_fault_fallback_unaligned,
+    /// First touches that got no block because the policy says so.
+    thp_fault_fallback_policy,
+    /// Group faults that found no free 64 KiB and mapped a page.
+    group_fault_fallback,
+    /// Block descriptors replaced by tables, all causes.
+    thp_split_pmd,
+    /// … because part of a block was released.
+    thp_split_pmd_release,
+    /// … because part of a block was unmapped.
+    thp_split_pmd_unmap,
+    /// … because part of a block was protected differently.
+    thp_split_pmd_protect,
+    /// … to give back its zero pages.
+    thp_split_pmd_underused,
+    /// Homes that were dissolved: their absent frames were taken back.
+    thp_split_page,
+    /// Homes that were not dissolved because a frame of theirs is pinned.
+    thp_split_page_failed,
+    /// Homes that were queued for dissolving because part of them became absent.
+    thp_deferred_split_page,
+    /// Zero pages that were given back under pressure.
+    thp_underused_split_page,
+    /// Tables replaced by block descriptors, in place.
+    promote,
+    /// Slots full of pages that did not promote because one of them is not at home.
+    promote_refused_away,
+    /// Bytes filled with zeros for the application.
+    zeroed_bytes,
+    /// Translations invalidated by address.
+    tlb_flush_page,
+    /// Invalidations of everything of the application.
+    tlb_flush_all,
+    /// Faults that found no frame and took memory back.
+    reclaim,
+    /// Faults that found no frame at all.
+    out_of_memory,
+}

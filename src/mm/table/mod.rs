@@ -1,0 +1,49 @@
+//! Translation tables of the application's half: reading them, and the one place that writes them.
+//!
+//! Level 1 is one root table; its entries only ever go from invalid to a table. Level-2 tables live as long as the manager.
+//! A level-3 table belongs to one slot.
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+mod pending;
+mod rule;
+pub(in crate::mm) mod update;
+
+pub use pending::{FULL_FLUSH_PAGES, Pending};
+pub use rule::{Change, change};
+pub use update::Place;
+
+use super::MemoryManager;
+use super::address::Page;
+use super::frame::Class;
+use super::mmu::{Entry, Level, Mmu};
+
+impl<M: Mmu> MemoryManager<M> {
+    /// Where the level-2 descriptor of `page` stands, if its table exists.
+    #[inline]
+    pub(in crate::mm) fn level_two(&self, page: Page) -> Option<Place> {
+        let root = Place { table: self.root, level: Level::One, page };
+        match root.read(&self.machine) {
+            Entry::Table(table) => Some(Place { table, level: Level::Two, page }),
+            _ => None,
+        }
+    }
+
+    /// Makes sure that the level-2 table of `page` exists; the caller holds the space's lock. False without memory.
+    pub(in crate::mm) fn ensure_level_two(&self, page: Page) -> bool {
+        if self.level_two(page).is_some() {
+            return true;
+        }
+        let Some(table) = self.frames.allocate(0, Class::Unmovable) else { return false };
+        self.machine.zero(table, 1);
+        let root = Place { table: self.root, level: Level::One, page };
+        let mut pending = Pending::new();
+        update::update(&self.machine, &self.counters, root, Entry::Table(table), &mut pending);
+        self.settle(pending);
+        true
+    }
+
+    /// Pays what an operation owes.
+    pub(in crate::mm) fn settle(&self, pending: Pending) {
+        pending.complete(&self.machine, &self.frames, &self.counters);
+    }
+}

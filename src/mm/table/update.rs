@@ -1,0 +1,205 @@
+//! The only writer of descriptors: break-before-make, always.
+//!
+//! Callers hold the lock of the slot whose descriptors change (level-1 entries: the space's lock). From a break to its make
+//! interrupts are masked and nothing else is done: no allocation, no lock, no log.
+#![deny(unsafe_op_in_unsafe_fn)]
+
+use super::pending::Pending;
+use super::rule::{Change, change};
+use crate::mm::address::{Frame, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
+use crate::mm::mmu::{Attributes, Entry, Level, Mmu};
+use crate::mm::stats::Counters;
+use core::ops::Range;
+
+/// Where a descriptor stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The table that holds it.
+    pub table: Frame,
+    /// Its level.
+    pub level: Level,
+    /// First page that it translates.
+    pub page: Page,
+}
+
+impl Place {
+    fn index(&self) -> usize {
+        self.level.index(self.page)
+    }
+
+    /// Reads the descriptor.
+    #[inline]
+    pub fn read<M: Mmu>(&self, machine: &M) -> Entry {
+        machine.read_entry(self.table, self.index(), self.level)
+    }
+
+    fn write<M: Mmu>(&self, machine: &M, entry: Entry) {
+        // SAFETY: `table` is in use as a table of `level` (whoever made the place read it out of the tables, or made the
+        // table), and this module's functions order the writes as break-before-make asks. What a descriptor of the lower
+        // half unmaps is the application's memory, to which the memory manager holds no Rust reference.
+        unsafe { machine.write_entry(self.table, self.index(), self.level, entry) }
+    }
+}
+
+/// Changes one live descriptor of level 1 or 2 to `new`: in place, or by break-before-make, as [`change`] says. A break is
+/// invalidated before this returns; the invalidation of other changes is added to `pending`.
+///
+/// A table that goes away for nothing adds the table descriptor alone: its pages are the caller's to add. A table that
+/// a block replaces has all of its 512 pages cached, perhaps, so that everything is invalidated.
+pub fn update<M: Mmu>(machine: &M, counters: &Counters, place: Place, new: Entry, pending: &mut Pending) {
+    let old = place.read(machine);
+    let one = place.page.0..place.page.0 + 1;
+    match (change(old, new), old) {
+        (Change::None, _) => {}
+        (Change::Install, _) => {
+            // What the descriptor leads to was just zeroed or filled: visible before it.
+            machine.publish();
+            place.write(machine, new);
+            machine.publish();
+        }
+        (Change::InPlace | Change::Remove, Entry::Table(_)) => {
+            place.write(machine, new);
+            pending.pages_and_tables(one);
+        }
+        (Change::InPlace | Change::Remove, _) => {
+            place.write(machine, new);
+            pending.pages(one);
+        }
+        (Change::Break, old) => machine.without_interrupts(|| {
+            place.write(machine, Entry::Invalid);
+            match old {
+                Entry::Table(_) => pending.everything(),
+                _ => pending.pages(one),
+            }
+            pending.invalidate(machine, counters);
+            place.write(machine, new);
+            machine.publish();
+        }),
+    }
+}
+
+/// Writes all 512 entries of the level-3 `table`, which no walk can reach yet. Published with the descriptor that links it.
+#[inline]
+pub fn fill<M: Mmu>(machine: &M, table: Frame, mut entry: impl FnMut(usize) -> Entry) {
+    for index in 0..PAGES_PER_SLOT {
+        // SAFETY: `table` is a frame allocated as a table, and not linked.
+        unsafe { machine.write_entry(table, index, Level::Three, entry(index)) }
+    }
+}
+
+/// What [`update_pages`] makes of a page's descriptor.
+#[derive(Clone, Copy, Debug)]
+pub enum PageChange {
+    /// Unmaps it.
+    Clear,
+    /// Gives it other attributes, if it is valid.
+    Attributes(Attributes),
+}
+
+impl PageChange {
+    fn apply(self, old: Entry) -> Entry {
+        match (self, old) {
+            (PageChange::Clear, _) => Entry::Invalid,
+            (PageChange::Attributes(attributes), Entry::Page { frame, contiguous, .. }) => {
+                Entry::Page { frame, attributes, contiguous }
+            }
+            (PageChange::Attributes(_), other) => other,
+        }
+    }
+}
+
+/// Changes the live descriptors `range` (indices) of the level-3 `table` of the slot that begins at `first`. A contiguous
+/// group that the change leaves whole is edited in place; one that it cuts is broken as 16 addresses first, and made
+/// again without the contiguous bit (DESIGN 5.6). Invalidation of what went or changed is added to `pending`.
+pub fn update_pages<M: Mmu>(
+    machine: &M,
+    counters: &Counters,
+    table: Frame,
+    first: Page,
+    range: Range<usize>,
+    change: PageChange,
+    pending: &mut Pending,
+) {
+    let place = |index: usize| Place { table, level: Level::Three, page: first + index as u64 };
+    let mut index = range.start;
+    while index < range.end {
+        let group = group_of(index);
+        let part = index..group.end.min(range.end);
+        index = part.end;
+        let contiguous = is_contiguous(place(group.start).read(machine));
+        if contiguous && part != group {
+            unfold(machine, counters, group, part, place, change, pending);
+            continue;
+        }
+        let mut changed = false;
+        for i in part.clone() {
+            let old = place(i).read(machine);
+            let new = change.apply(old);
+            if new != old {
+                place(i).write(machine, new);
+                changed = true;
+            }
+        }
+        if changed {
+            pending.pages(first.0 + part.start as u64..first.0 + part.end as u64);
+        }
+    }
+}
+
+/// Breaks a contiguous `group` and makes it again as 16 single pages, of which those in `part` are changed.
+fn unfold<M: Mmu>(
+    machine: &M,
+    counters: &Counters,
+    group: Range<usize>,
+    part: Range<usize>,
+    place: impl Fn(usize) -> Place,
+    change: PageChange,
+    pending: &mut Pending,
+) {
+    let olds: [Entry; PAGES_PER_GROUP] = core::array::from_fn(|i| place(group.start + i).read(machine));
+    machine.without_interrupts(|| {
+        for i in group.clone() {
+            place(i).write(machine, Entry::Invalid);
+        }
+        pending.pages(place(group.start).page.0..place(group.start).page.0 + PAGES_PER_GROUP as u64);
+        pending.invalidate(machine, counters);
+        for (i, old) in group.clone().zip(olds) {
+            let old = single(old);
+            place(i).write(machine, if part.contains(&i) { change.apply(old) } else { old });
+        }
+        machine.publish();
+    });
+}
+
+/// `old` without the contiguous bit.
+fn single(old: Entry) -> Entry {
+    match old {
+        Entry::Page { frame, attributes, .. } => Entry::Page { frame, attributes, contiguous: false },
+        other => other,
+    }
+}
+
+/// Maps pages `range` (indices) of the slot, all invalid now, to consecutive frames from `frame` on, and publishes them.
+/// Sets the contiguous bit when they are one whole group, aligned in both spaces.
+pub fn install_pages<M: Mmu>(machine: &M, table: Frame, range: Range<usize>, frame: Frame, attributes: Attributes) {
+    // The frames were just zeroed: visible before a walk can lead another core to them.
+    machine.publish();
+    let contiguous = range == group_of(range.start) && frame.0.is_multiple_of(PAGES_PER_GROUP as u64);
+    for (index, offset) in range.zip(0..) {
+        debug_assert_eq!(machine.read_entry(table, index, Level::Three), Entry::Invalid);
+        let entry = Entry::Page { frame: frame + offset, attributes, contiguous };
+        // SAFETY: `table` is the level-3 table of a slot whose lock the caller holds; invalid to valid needs no break.
+        unsafe { machine.write_entry(table, index, Level::Three, entry) }
+    }
+    machine.publish();
+}
+
+/// The indices of the group that `index` is in.
+pub fn group_of(index: usize) -> Range<usize> {
+    let start = index & !(PAGES_PER_GROUP - 1);
+    start..start + PAGES_PER_GROUP
+}
+
+fn is_contiguous(entry: Entry) -> bool {
+    matches!(entry, Entry::Page { contiguous: true, .. })
+}

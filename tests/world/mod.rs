@@ -1,0 +1,85 @@
+//! What the memory manager's tests share: a memory manager on a simulated machine, with an application to drive it.
+#![allow(dead_code)] // Each test file is a crate of its own and uses a part of this.
+
+extern crate alloc;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use ashlar::arch::sim::{AccessError, SimConfig, SimFault, SimMachine};
+use ashlar::mm::address::{PhysAddr, VirtAddr};
+use ashlar::mm::frame::{Frames, MemoryMap};
+use ashlar::mm::{FaultError, MapRequest, MemoryManager};
+
+/// Bytes in a mebibyte.
+pub const MIB: usize = 1 << 20;
+
+/// A machine with RAM from 1 GiB on, and the memory manager on it.
+pub struct World {
+    pub mm: MemoryManager<&'static SimMachine>,
+}
+
+impl World {
+    /// `ram` bytes of RAM, `cores` cores, and the machine's whims from `seed`.
+    pub fn new(ram: usize, cores: usize, seed: u64) -> Self {
+        Self::with_banks(&[(PhysAddr(0x4000_0000), ram)], cores, seed)
+    }
+
+    /// RAM in `banks`.
+    pub fn with_banks(banks: &[(PhysAddr, usize)], cores: usize, seed: u64) -> Self {
+        #[cfg(not(target_os = "none"))]
+        crate::common::threads_are_contexts();
+        let machine: &'static SimMachine =
+            Box::leak(Box::new(SimMachine::new(SimConfig { banks, cores, seed, panics: true })));
+        let mut map = MemoryMap::new();
+        for &(start, bytes) in banks {
+            map.add(start..start + bytes as u64).expect("few banks");
+        }
+        // SAFETY: the map's ranges are the machine's RAM, and nobody else uses it.
+        let frames = unsafe { Frames::new(&machine, &mut map) }.expect("RAM has room for its records");
+        frames.observe_free(Box::new(|first, count| machine.note_freed(first, count)));
+        let mm = MemoryManager::new(machine, frames).expect("RAM has room for a table");
+        mm.machine().set_root(mm.root());
+        World { mm }
+    }
+
+    /// Maps `length` bytes of writable memory anywhere.
+    pub fn map(&self, length: usize) -> VirtAddr {
+        self.mm.map(MapRequest::new(length)).expect("the request is sound").start
+    }
+
+    /// Loads `bytes` bytes as the application.
+    pub fn load(&self, at: VirtAddr, bytes: usize) -> Result<Vec<u8>, FaultError> {
+        self.touch(|machine| machine.load(at, bytes))
+    }
+
+    /// Stores `bytes` as the application.
+    pub fn store(&self, at: VirtAddr, bytes: &[u8]) -> Result<(), FaultError> {
+        self.touch(|machine| machine.store(at, bytes))
+    }
+
+    /// Stores a word.
+    pub fn put(&self, at: VirtAddr, word: u64) {
+        self.store(at, &word.to_le_bytes()).unwrap_or_else(|error| panic!("store at {at}: {error}"));
+    }
+
+    /// Loads a word.
+    pub fn get(&self, at: VirtAddr) -> u64 {
+        let bytes = self.load(at, 8).unwrap_or_else(|error| panic!("load at {at}: {error}"));
+        u64::from_le_bytes(bytes.try_into().expect("eight bytes"))
+    }
+
+    fn touch<R>(&self, access: impl FnMut(&SimMachine) -> Result<R, SimFault>) -> Result<R, FaultError> {
+        match self.mm.machine().retry(access, |fault| self.mm.fault(fault.va, fault.access)) {
+            Ok(result) => Ok(result),
+            Err(AccessError::Refused(error)) => Err(error),
+            Err(AccessError::Stuck(fault)) => panic!("the fault handler is content, the access faults: {fault:?}"),
+        }
+    }
+
+    /// Checks the memory manager's invariants, and that the machine saw no violation.
+    pub fn check(&self) {
+        self.mm.check();
+        self.mm.machine().check_settled();
+        self.mm.machine().assert_clean();
+    }
+}
