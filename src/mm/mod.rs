@@ -54,6 +54,9 @@ use slot::Slot;
 use space::Space;
 use stats::Counters;
 
+/// Frames that the first region and the first slot take: tables, and the first chunks of the slabs.
+const FIRST_RECORDS: u64 = 32;
+
 /// All of the application's memory, on machine `M`.
 pub struct MemoryManager<M: Mmu> {
     machine: M,
@@ -248,8 +251,9 @@ impl<M: Mmu> MemoryManager<M> {
         if self.overcommit.load(Ordering::Relaxed) {
             return u64::MAX;
         }
-        let total = self.frames.statistics().total as u64;
-        total - total.div_ceil(256)
+        let frames = self.frames.statistics();
+        let usable = (frames.total - frames.metadata) as u64;
+        usable.saturating_sub(usable.div_ceil(256) + FIRST_RECORDS)
     }
 
     /// What a waiting fault does before it looks again.

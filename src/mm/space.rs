@@ -84,6 +84,20 @@ impl<M: Mmu> MemoryManager<M> {
     /// [`MemoryError`] says which: a length of zero, a misaligned or unusable address, an overlap with a region (named), no gap that
     /// is long enough, writable and executable at once, the commit limit, or no memory for the region's record. Nothing is changed.
     pub fn map(&self, request: MapRequest) -> Result<Range<VirtAddr>, MemoryError> {
+        self.reclaiming(|| self.try_map(request))
+    }
+
+    /// Repeats `operation` for as long as it lacks memory for records and some can be taken back. It holds no lock between.
+    fn reclaiming<R>(&self, operation: impl Fn() -> Result<R, MemoryError>) -> Result<R, MemoryError> {
+        loop {
+            match operation() {
+                Err(MemoryError::NoMemory) if self.reclaim() => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn try_map(&self, request: MapRequest) -> Result<Range<VirtAddr>, MemoryError> {
         if request.access.write && request.access.execute {
             return Err(MemoryError::WriteAndExecute);
         }
@@ -137,16 +151,20 @@ impl<M: Mmu> MemoryManager<M> {
     /// A bad range, or no memory for the record of a region that is cut in two. Nothing is changed.
     pub fn unmap(&self, start: VirtAddr, length: usize) -> Result<(), MemoryError> {
         let range = check_range(start, length)?;
+        self.reclaiming(|| self.try_unmap(&range))
+    }
+
+    fn try_unmap(&self, range: &Range<u64>) -> Result<(), MemoryError> {
         let mut space = self.space.lock();
-        self.cut(&mut space, &range)?;
-        while let Some((region_range, region)) = overlapping(&space, &range) {
+        self.cut(&mut space, range)?;
+        while let Some((region_range, region)) = overlapping(&space, range) {
             space.regions.remove(region_range.start);
             if region.charged {
                 space.committed -= region_range.end - region_range.start;
             }
             self.count_region(region.object, -1);
         }
-        self.for_each_slot(&range, |mut slot, part| {
+        self.for_each_slot(range, |mut slot, part| {
             slot.new_epoch();
             slot.clear(part, SplitCause::Unmap);
         });
@@ -164,26 +182,30 @@ impl<M: Mmu> MemoryManager<M> {
             return Err(MemoryError::WriteAndExecute);
         }
         let range = check_range(start, length)?;
+        self.reclaiming(|| self.try_protect(&range, access))
+    }
+
+    fn try_protect(&self, range: &Range<u64>, access: Access) -> Result<(), MemoryError> {
         let mut space = self.space.lock();
-        let uncharged = self.uncharged(&space, &range)?;
+        let uncharged = self.uncharged(&space, range)?;
         let charge = if access.write { uncharged } else { 0 };
         self.charge(&mut space, charge)?;
-        if let Err(error) = self.cut(&mut space, &range) {
+        if let Err(error) = self.cut(&mut space, range) {
             space.committed -= charge;
             return Err(error);
         }
-        self.set_regions(&mut space, &range, |region| Region {
+        self.set_regions(&mut space, range, |region| Region {
             access,
             charged: region.charged || access.write,
             ..region
         });
         let attributes = Attributes::new(access);
-        self.for_each_slot(&range, |mut slot, part| {
+        self.for_each_slot(range, |mut slot, part| {
             slot.new_epoch();
             slot.protect(part, attributes);
         });
         self.merge_around(&mut space, range.clone());
-        self.promote_healed(&space, &range);
+        self.promote_healed(&space, range);
         Ok(())
     }
 
@@ -194,12 +216,16 @@ impl<M: Mmu> MemoryManager<M> {
     /// As for [`MemoryManager::protect`].
     pub fn advise(&self, start: VirtAddr, length: usize, policy: HugePolicy) -> Result<(), MemoryError> {
         let range = check_range(start, length)?;
+        self.reclaiming(|| self.try_advise(&range, policy))
+    }
+
+    fn try_advise(&self, range: &Range<u64>, policy: HugePolicy) -> Result<(), MemoryError> {
         let mut space = self.space.lock();
-        self.uncharged(&space, &range)?;
-        self.cut(&mut space, &range)?;
-        self.set_regions(&mut space, &range, |region| Region { policy, ..region });
-        self.for_each_slot(&range, |slot, _| slot.new_epoch());
-        self.merge_around(&mut space, range);
+        self.uncharged(&space, range)?;
+        self.cut(&mut space, range)?;
+        self.set_regions(&mut space, range, |region| Region { policy, ..region });
+        self.for_each_slot(range, |slot, _| slot.new_epoch());
+        self.merge_around(&mut space, range.clone());
         Ok(())
     }
 
