@@ -5,6 +5,8 @@ ashlar_test::expect!(
     "run el=1",
     "run el=2",
     "run el=2 gic=3",
+    "run offset=4K",
+    "run offset=11996K el=2",
     "run memory=16M",
     "run memory=100M",
     "run memory=1023M el=2",

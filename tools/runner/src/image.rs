@@ -9,6 +9,9 @@ use thiserror::Error;
 /// Offset and bytes of the magic number in the header of a Linux arm64 `Image` (Documentation/arch/arm64/booting.rst).
 const MAGIC: (usize, &[u8]) = (0x38, b"ARM\x64");
 
+/// Where that header says how far above a multiple of 2 MiB the image wants to be.
+const TEXT_OFFSET: usize = 8;
+
 /// More than any image has: a segment that ends beyond it was linked to a stray address.
 const LIMIT: u64 = 512 << 20;
 
@@ -50,6 +53,13 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// The image, for a boot loader to put `offset` bytes above where it would.
+    pub fn at_offset(&self, offset: u64) -> Vec<u8> {
+        let mut image = self.image.clone();
+        image[TEXT_OFFSET..][..8].copy_from_slice(&offset.to_le_bytes());
+        image
+    }
+
     /// Reads an ELF file.
     ///
     /// # Errors

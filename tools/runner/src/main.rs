@@ -75,18 +75,18 @@ fn run() -> Result<u8, Failure> {
     let words = arguments.map(|word| word.into_string().map_err(Failure::Encoding)).collect::<Result<Vec<_>, _>>()?;
     let bytes = fs::read(&elf).map_err(|error| Failure::File { path: elf.clone(), error })?;
     let kernel = Kernel::parse(&bytes).map_err(|error| Failure::Image { path: elf.clone(), error })?;
-    let image = write_image(&elf, &kernel.image)?;
-    let boot = Boot { elf, image, words };
-    match &kernel.expectations {
+    let image = write_image(&elf, "img", &kernel.image)?;
+    let boot = Boot { elf, kernel, image, words };
+    match &boot.kernel.expectations {
         Some(section) => boot.check(&Expectations::parse(section)?),
         None => boot.attached(),
     }
 }
 
 /// Writes the image next to the ELF file, at once and as a whole: the same kernel may be booting in another process.
-fn write_image(elf: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
-    let image = elf.with_extension("img");
-    let unfinished = elf.with_extension(format!("img.{}", std::process::id()));
+fn write_image(elf: &Path, extension: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
+    let image = elf.with_extension(extension);
+    let unfinished = elf.with_extension(format!("{extension}.{}", std::process::id()));
     fs::write(&unfinished, bytes)
         .and_then(|()| fs::rename(&unfinished, &image))
         .map_err(|error| Failure::File { path: image.clone(), error })?;
@@ -96,6 +96,7 @@ fn write_image(elf: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
 /// A kernel ready to boot.
 struct Boot {
     elf: PathBuf,
+    kernel: Kernel,
     image: PathBuf,
     /// The words from the command line.
     words: Vec<String>,
@@ -152,7 +153,11 @@ impl Boot {
             Some(input) => Some(input::archive(input, &self.cache())?),
             None => None,
         };
-        let arguments = qemu::arguments(&options, &self.image, initrd.as_deref())?;
+        let image = match options.offset {
+            Some(offset) => write_image(&self.elf, &format!("{offset:x}.img"), &self.kernel.at_offset(offset))?,
+            None => self.image.clone(),
+        };
+        let arguments = qemu::arguments(&options, &image, initrd.as_deref())?;
         qemu::check_version(&options.machine)?;
         if options.gdb {
             eprintln!("waiting for a debugger: gdb-multiarch {} -ex 'target remote :1234'", self.elf.display());

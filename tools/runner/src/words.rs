@@ -19,6 +19,8 @@ pub struct Options {
     pub cpu: String,
     /// `el=`: the exception level the guest is entered at, 1 or 2.
     pub exception_level: u8,
+    /// `offset=`: how far above the machine's load base the image is put, a multiple of 4 KiB.
+    pub offset: Option<u64>,
     /// `gic=`: the version of the interrupt controller, 2 or 3.
     pub gic: u8,
     /// `input=`: what to pack into the initrd.
@@ -86,6 +88,7 @@ impl Default for Options {
             cores: None,
             cpu: "cortex-a72".into(),
             exception_level: 1,
+            offset: None,
             gic: 2,
             input: None,
             out: None,
@@ -129,6 +132,10 @@ impl Options {
                     options.cores = Some(cores.ok_or_else(|| wrong("a number of cores from 1 to 512"))?);
                 }
                 "el" => options.exception_level = one_of(value, [1, 2]).ok_or_else(|| wrong("1 or 2"))?,
+                "offset" => {
+                    let offset = size(value).filter(|offset| offset.is_multiple_of(4096));
+                    options.offset = Some(offset.ok_or_else(|| wrong("a multiple of 4K"))?);
+                }
                 "gic" => options.gic = one_of(value, [2, 3]).ok_or_else(|| wrong("2 or 3"))?,
                 "input" if value == "default" => options.input = Some(Input::Default),
                 "input" if !value.is_empty() => options.input = Some(Input::Path(directory.join(value))),
@@ -273,7 +280,9 @@ mod tests {
 
     #[test]
     fn wrong_values_are_named() {
-        for word in ["memory=1Q", "memory=0", "memory=100", "cores=0", "el=3", "gic=x", "icount=yes", "timeout=-1"] {
+        for word in
+            ["memory=1Q", "memory=0", "memory=100", "offset=6K", "cores=0", "el=3", "gic=x", "icount=yes", "timeout=-1"]
+        {
             let error = parse(word).unwrap_err();
             assert!(error.to_string().starts_with(&format!("`{word}`: want ")), "{error}");
         }
