@@ -13,6 +13,7 @@ ashlar_test::expect!(
     "run memory=4G",
     "run memory=64G",
     "run cpu=max el=2 gic=3",
+    "run machine=raspi4b dtb=tests/data/pi4.dtb",
     "output test result: ok"
 );
 

@@ -95,20 +95,26 @@ fn install_console(machine: &Machine<'_>) {
     unsafe { console::install(registers, uart.clock) };
 }
 
-/// Ends the machine with a line that says why it cannot be used: on its console, or where one is likely to be.
-fn give_up(why: &dyn fmt::Display) -> ! {
-    if !console::is_installed() {
-        for base in KNOWN_BASES {
-            let Ok(at) = fixed_map::map_device(base..base + REGISTERS_SIZE as u64) else { continue };
-            let Some(registers) = NonNull::new(core::ptr::with_exposed_provenance_mut(at.0 as usize)) else { continue };
-            // SAFETY: mapped as device memory for good, and once.
-            if unsafe { Pl011::probe(registers) }.is_some() {
-                // SAFETY: as above; the probe's own handle is gone.
-                unsafe { console::install(registers, None) };
-                break;
-            }
+/// Without a console, looks for one where it is likely to be: for the line that says what went wrong before there was one.
+pub(super) fn ensure_console() {
+    if console::is_installed() {
+        return;
+    }
+    for base in KNOWN_BASES {
+        let Ok(at) = fixed_map::map_device(base..base + REGISTERS_SIZE as u64) else { continue };
+        let Some(registers) = NonNull::new(core::ptr::with_exposed_provenance_mut(at.0 as usize)) else { continue };
+        // SAFETY: mapped as device memory for good, and once.
+        if unsafe { Pl011::probe(registers) }.is_some() {
+            // SAFETY: as above; the probe's own handle is gone.
+            unsafe { console::install(registers, None) };
+            return;
         }
     }
+}
+
+/// Ends the machine with a line that says why it cannot be used.
+fn give_up(why: &dyn fmt::Display) -> ! {
+    ensure_console();
     println!("ashlar: {why}");
     power::exit(KERNEL_BUG)
 }

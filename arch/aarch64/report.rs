@@ -1,5 +1,6 @@
 //! Crash reports: what happened, to whom, where, the registers, the calls that led there.
 
+use super::boot;
 use super::exception::Frame;
 use super::stacks;
 use super::syndrome::{Abort, Exception};
@@ -125,7 +126,7 @@ fn start(status: u8, what: &dyn fmt::Display) {
     let turn = report::begin(status);
     console::seize();
     match turn {
-        Turn::First => {}
+        Turn::First => boot::ensure_console(),
         Turn::Second(status) => {
             println!("ashlar: {what} while reporting");
             power::exit(status)
