@@ -109,7 +109,7 @@ impl SimMachine {
             let result = state.translate(&self.memory, core, va, access);
             state.log.operation(core, Operation::Access { va, access, to: result.ok() });
             let pa = result.map_err(|kind| SimFault { va, access, kind })?;
-            if access.execute && state.checker.is_unsynchronized(&self.memory, pa.frame()) {
+            if access.execute && state.checker.frames.is_unsynchronized(&self.memory, pa.frame()) {
                 let blame = Violation::of_frame(Rule::CodeNotSynchronized, core, pa.frame());
                 state.log.violation(Violation { va: Some(va), ..blame });
             }
@@ -118,7 +118,7 @@ impl SimMachine {
                 return Ok(());
             }
             if access.write {
-                state.checker.note_code(&self.memory, pa.frame(), 1, true);
+                state.checker.frames.note_code(&self.memory, pa.frame(), 1, true);
             }
             perform(pa);
             Ok(())

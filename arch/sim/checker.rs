@@ -5,11 +5,12 @@
 //! remnants is unclean.
 #![forbid(unsafe_code)]
 
+use super::frames::{Frames, Link, entry_pages};
 use super::memory::Memory;
 use super::report::{Log, Rule, Violation};
 use super::tlb::overlaps;
 use super::walker::{self, ACCESSED, CHANGEABLE, CONTIGUOUS, Leaf, Meaning};
-use crate::mm::address::{Frame, PAGE_SHIFT, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, PhysAddr, VirtAddr};
+use crate::mm::address::{Frame, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, PhysAddr, VirtAddr};
 use crate::mm::mmu::{Invalidation, Level};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
@@ -61,14 +62,8 @@ impl Pending {
 pub(super) struct Checker {
     /// By address of the descriptor.
     pub pending: BTreeMap<PhysAddr, Pending>,
-    /// For each frame of RAM: how it is linked as a table (see [`Link`]); 0 if it is not.
-    linked: Vec<u64>,
-    /// For each frame: page descriptors that map it, and in the upper half those of them that allow stores.
-    page_uses: Vec<u32>,
-    /// The same of block descriptors, at the first frame of each block.
-    block_uses: Vec<u32>,
-    /// For each frame, a bit: written since the last `sync_code`.
-    code: Vec<u64>,
+    /// What each frame is used for.
+    pub frames: Frames,
     /// For each core: frames it wrote and did not publish.
     written: Vec<Vec<Range<u64>>>,
     /// First descriptors of contiguous groups to look at.
@@ -77,64 +72,20 @@ pub(super) struct Checker {
     pub protected: Vec<Range<u64>>,
 }
 
-/// Where a table is linked.
-#[derive(Clone, Copy)]
-struct Link {
-    level: Level,
-    first: Page,
-}
-
-impl Link {
-    fn pack(self) -> u64 {
-        self.first.0 << 2 | self.level as u64
-    }
-
-    fn unpack(packed: u64) -> Option<Self> {
-        let level = match packed & 3 {
-            1 => Level::One,
-            2 => Level::Two,
-            3 => Level::Three,
-            _ => return None,
-        };
-        Some(Self { level, first: Page(packed >> 2) })
-    }
-}
-
-/// Pages that one entry of a table of `level` translates.
-fn entry_pages(level: Level) -> u64 {
-    1 << (level.shift() - PAGE_SHIFT)
-}
-
-/// Whether `old`, valid, may become `new`, valid, only by way of invalid.
-fn needs_break(old: u64, new: u64, level: Level) -> bool {
-    match (walker::read(old, level), walker::read(new, level)) {
-        (Meaning::Leaf(_), Meaning::Leaf(_)) => (old ^ new) & !CHANGEABLE != 0,
-        (Meaning::Table(old), Meaning::Table(new)) => old != new,
-        _ => true,
-    }
-}
-
 impl Checker {
     pub(super) fn new(frames: usize, cores: usize) -> Self {
         Self {
             pending: BTreeMap::new(),
-            linked: vec![0; frames],
-            page_uses: vec![0; frames],
-            block_uses: vec![0; frames],
-            code: vec![0; frames.div_ceil(64)],
+            frames: Frames::new(frames),
             written: vec![Vec::new(); cores],
             groups: BTreeSet::new(),
             protected: Vec::new(),
         }
     }
 
-    fn link_of(&self, memory: &Memory, table: Frame) -> Option<Link> {
-        Link::unpack(self.linked[memory.index(table)?])
-    }
-
     /// The address that entry `index` of `table` translates, and the level it is linked at; `None` if it is not linked.
     pub(super) fn place(&self, memory: &Memory, table: Frame, index: usize) -> Option<(VirtAddr, Level)> {
-        let link = self.link_of(memory, table)?;
+        let link = self.frames.link_of(memory, table)?;
         Some(((link.first + index as u64 * entry_pages(link.level)).start(), link.level))
     }
 
@@ -142,7 +93,7 @@ impl Checker {
     pub(super) fn write(&mut self, memory: &Memory, log: &mut Log, core: usize, change: Change) {
         let Change { table, index, level, old, new } = change;
         let entry = table.start() + index as u64 * 8;
-        let valid = walker::read(new, level) != Meaning::Invalid;
+        let valid = change.makes_valid();
         let Some((va, linked_level)) = self.place(memory, table, index) else {
             if valid && self.remnant(|held, _| matches!(held, Held::Table(held) if *held == table)) {
                 log.violation(Violation::of_frame(Rule::TableOverwritten, core, table));
@@ -158,8 +109,7 @@ impl Checker {
         if old == new {
             return;
         }
-        let was_valid = walker::read(old, level) != Meaning::Invalid;
-        let breaks = was_valid && (!valid || needs_break(old, new, level));
+        let (was_valid, breaks) = (change.was_valid(), change.breaks());
         let pages = entry_pages(level);
         if was_valid && self.protected.iter().any(|range| overlaps(va.page().0, pages, range)) {
             log.violation(blame(Rule::ProtectedBroken));
@@ -173,11 +123,23 @@ impl Checker {
         if valid && (!was_valid || breaks) && self.names_unpublished(core, new, level) {
             log.violation(blame(Rule::LinkedUnpublished));
         }
+        if let Meaning::Leaf(leaf) = walker::read(new, level)
+            && !memory.contains(leaf.output.frame(), pages as usize)
+        {
+            log.violation(Violation { frame: Some(leaf.output.frame()), ..blame(Rule::OutsideRam) });
+        }
+        self.book(memory, log, core, change, va);
+    }
 
+    /// Books the change of a linked descriptor: what walkers and TLBs may have of it from now on.
+    fn book(&mut self, memory: &Memory, log: &mut Log, core: usize, change: Change, va: VirtAddr) {
+        let Change { table, index, level, old, new } = change;
+        let entry = table.start() + index as u64 * 8;
+        let (valid, was_valid, breaks) = (change.makes_valid(), change.was_valid(), change.breaks());
         let mut remnants = Vec::new();
         match walker::read(old, level) {
             Meaning::Leaf(leaf) => {
-                self.count(memory, leaf, -1);
+                self.frames.count(memory, leaf, -1);
                 let now = match walker::read(new, level) {
                     Meaning::Leaf(now) if !breaks => Some(now),
                     _ => None,
@@ -192,12 +154,7 @@ impl Checker {
             _ => {}
         }
         match walker::read(new, level) {
-            Meaning::Leaf(leaf) => {
-                if !memory.contains(leaf.output.frame(), pages as usize) {
-                    log.violation(Violation { frame: Some(leaf.output.frame()), ..blame(Rule::OutsideRam) });
-                }
-                self.count(memory, leaf, 1);
-            }
+            Meaning::Leaf(leaf) => self.frames.count(memory, leaf, 1),
             Meaning::Table(next) if !was_valid || breaks => {
                 if let Some(lower) = walker::below(level) {
                     self.link(memory, log, core, next, Link { level: lower, first: va.page() });
@@ -234,13 +191,13 @@ impl Checker {
     }
 
     fn link(&mut self, memory: &Memory, log: &mut Log, core: usize, table: Frame, link: Link) {
-        let Some(slot) = memory.index(table) else {
+        if !memory.contains(table, 1) {
             return log.violation(Violation::of_frame(Rule::OutsideRam, core, table));
-        };
-        if self.linked[slot] != 0 {
+        }
+        if self.frames.link_of(memory, table).is_some() {
             return log.violation(Violation::of_frame(Rule::TableMisplaced, core, table));
         }
-        self.linked[slot] = link.pack();
+        self.frames.set_link(memory, table, Some(link));
         for index in 0..PAGES_PER_SLOT as u64 {
             let entry = table.start() + index * 8;
             let raw = memory.read_entry(entry);
@@ -248,7 +205,7 @@ impl Checker {
             match (walker::read(raw, link.level), walker::below(link.level)) {
                 (Meaning::Table(next), Some(level)) => self.link(memory, log, core, next, Link { level, first }),
                 (Meaning::Leaf(leaf), _) => {
-                    self.count(memory, leaf, 1);
+                    self.frames.count(memory, leaf, 1);
                     if leaf.contiguous && leaf.level == Level::Three {
                         self.groups.insert(PhysAddr(entry.0 & !(GROUP_BYTES - 1)));
                     }
@@ -259,8 +216,8 @@ impl Checker {
     }
 
     fn unlink(&mut self, memory: &Memory, table: Frame, remnants: &mut Vec<Remnant>) {
-        let Some(slot) = memory.index(table) else { return };
-        let Some(link) = Link::unpack(core::mem::take(&mut self.linked[slot])) else { return };
+        let Some(link) = self.frames.link_of(memory, table) else { return };
+        self.frames.set_link(memory, table, None);
         let pages = entry_pages(link.level) * PAGES_PER_SLOT as u64;
         remnants.push(Remnant { first: link.first.0, pages, held: Held::Table(table), harmless: false });
         for index in 0..PAGES_PER_SLOT as u64 {
@@ -268,7 +225,7 @@ impl Checker {
             match walker::read(memory.read_entry(table.start() + index * 8), link.level) {
                 Meaning::Table(next) => self.unlink(memory, next, remnants),
                 Meaning::Leaf(leaf) => {
-                    self.count(memory, leaf, -1);
+                    self.frames.count(memory, leaf, -1);
                     if leaf.accessed {
                         remnants.push(Remnant::leaf(first, leaf));
                     }
@@ -276,32 +233,6 @@ impl Checker {
                 Meaning::Invalid => {}
             }
         }
-    }
-
-    /// Counts a leaf as one user more or less of what it maps.
-    fn count(&mut self, memory: &Memory, leaf: Leaf, change: i32) {
-        let amount = if leaf.access.write { change * 0x1_0001 } else { change };
-        let add = |uses: &mut Vec<u32>, frame| {
-            if let Some(slot) = memory.index(frame) {
-                uses[slot] = uses[slot].wrapping_add_signed(amount);
-            }
-        };
-        let first = leaf.output.frame();
-        match leaf.level {
-            Level::Three => add(&mut self.page_uses, first),
-            level => (0..entry_pages(level))
-                .step_by(PAGES_PER_SLOT)
-                .for_each(|offset| add(&mut self.block_uses, first + offset)),
-        }
-    }
-
-    /// Whether `what` holds for any use of the `count` frames from `first`.
-    fn used(&self, memory: &Memory, first: Frame, count: usize, what: impl Fn(u32) -> bool) -> bool {
-        let Some(slot) = memory.index(first) else { return false };
-        let block_start = |block: u64| memory.index(Frame(block * PAGES_PER_SLOT as u64));
-        let mut blocks = first.block().0..=(first + (count as u64 - 1)).block().0;
-        self.page_uses[slot..slot + count].iter().any(|&uses| what(uses))
-            || blocks.any(|block| block_start(block).is_some_and(|slot| what(self.block_uses[slot])))
     }
 
     /// Whether a remnant is such; `what` is given what is held and its number of pages.
@@ -402,7 +333,7 @@ impl Checker {
 
     /// Whether the group's table is linked and none of the 16 descriptors is being changed.
     pub(super) fn group_is_at_rest(&self, memory: &Memory, group: PhysAddr) -> bool {
-        self.link_of(memory, group.frame()).is_some()
+        self.frames.link_of(memory, group.frame()).is_some()
             && self.pending.range(group..group + GROUP_BYTES).all(|(_, pending)| pending.is_settled())
     }
 
@@ -435,21 +366,19 @@ impl Checker {
 
     /// `count` frames were zeroed or copied to.
     pub(super) fn fill(&mut self, memory: &Memory, log: &mut Log, core: usize, first: Frame, count: usize) {
-        if let Some(slot) = memory.index(first)
-            && self.linked[slot..slot + count].iter().any(|&link| link != 0)
-        {
+        if self.frames.hold_table(memory, first, count) {
             log.violation(Violation::of_frame(Rule::TableOverwritten, core, first));
         }
         if self.stale(first, count, false) {
             log.violation(Violation::of_frame(Rule::WrittenWhileCached, core, first));
         }
         self.note_written(core, first, count);
-        self.note_code(memory, first, count, true);
+        self.frames.note_code(memory, first, count, true);
     }
 
     /// `count` frames were copied from.
     pub(super) fn copied(&self, memory: &Memory, log: &mut Log, core: usize, first: Frame, count: usize) {
-        if self.stale(first, count, true) || self.used(memory, first, count, |uses| uses >> 16 != 0) {
+        if self.stale(first, count, true) || self.frames.writable(memory, first, count) {
             log.violation(Violation::of_frame(Rule::CopiedWhileWritable, core, first));
         }
     }
@@ -458,12 +387,10 @@ impl Checker {
     pub(super) fn freed(&self, memory: &Memory, log: &mut Log, core: usize, first: Frame, count: usize) {
         let frames = first.0..first.0 + count as u64;
         let blame = |rule| Violation::of_frame(rule, core, first);
-        let Some(slot) = memory.index(first).filter(|_| memory.contains(first, count)) else {
+        if !memory.contains(first, count) {
             return log.violation(blame(Rule::OutsideRam));
-        };
-        if self.linked[slot..slot + count].iter().any(|&link| link != 0)
-            || self.used(memory, first, count, |uses| uses != 0)
-        {
+        }
+        if self.frames.hold_table(memory, first, count) || self.frames.mapped(memory, first, count) {
             log.violation(blame(Rule::FreedWhileMapped));
         }
         if self.stale(first, count, false) {
@@ -472,22 +399,6 @@ impl Checker {
         if self.remnant(|held, _| matches!(held, Held::Table(table) if frames.contains(&table.0))) {
             log.violation(blame(Rule::TableFreedWhileCached));
         }
-    }
-
-    /// Sets whether `count` frames hold bytes that instruction fetches may not see yet.
-    pub(super) fn note_code(&mut self, memory: &Memory, first: Frame, count: usize, written: bool) {
-        let Some(slot) = memory.index(first) else { return };
-        for slot in slot..slot + count {
-            match written {
-                true => self.code[slot / 64] |= 1 << (slot % 64),
-                false => self.code[slot / 64] &= !(1 << (slot % 64)),
-            }
-        }
-    }
-
-    /// Whether `frame` was written since its last `sync_code`.
-    pub(super) fn is_unsynchronized(&self, memory: &Memory, frame: Frame) -> bool {
-        memory.index(frame).is_some_and(|slot| self.code[slot / 64] >> (slot % 64) & 1 == 1)
     }
 
     /// Reports what `core` (or anybody, for `None`) left unsettled.
@@ -515,6 +426,27 @@ pub(super) struct Change {
     pub level: Level,
     pub old: u64,
     pub new: u64,
+}
+
+impl Change {
+    fn was_valid(&self) -> bool {
+        walker::read(self.old, self.level) != Meaning::Invalid
+    }
+
+    fn makes_valid(&self) -> bool {
+        walker::read(self.new, self.level) != Meaning::Invalid
+    }
+
+    /// Whether what the old descriptor translated, or the way it did, must not be used any more: by way of invalid
+    /// only, even if the new one is valid.
+    fn breaks(&self) -> bool {
+        match (walker::read(self.old, self.level), walker::read(self.new, self.level)) {
+            (Meaning::Invalid, _) => false,
+            (Meaning::Leaf(_), Meaning::Leaf(_)) => (self.old ^ self.new) & !CHANGEABLE != 0,
+            (Meaning::Table(old), Meaning::Table(new)) => old != new,
+            _ => true,
+        }
+    }
 }
 
 impl Remnant {

@@ -98,7 +98,7 @@ unsafe impl Mmu for SimMachine {
         self.step(|core, state| {
             state.log.counters.synchronized_frames += count as u64;
             state.log.operation(core, Operation::SyncCode(first, count));
-            state.checker.note_code(&self.memory, first, count, false);
+            state.checker.frames.note_code(&self.memory, first, count, false);
         })
     }
 

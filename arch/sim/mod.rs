@@ -5,7 +5,7 @@
 //!
 //! - `memory`: RAM. `walker`: its own reading of descriptors. `tlb`: what a core caches. `cores`: translation, and
 //!   speculation at the whim of a generator with a seed, before and after every step. `checker`: what is known of every
-//!   descriptor that is not settled. `access`: what the application does. `report`: rules, violations, counters.
+//!   descriptor that is not settled. `frames`: what frames are used for. `access`: what the application does. `report`: rules, violations, counters.
 //! - A violation names the rule, the core, the address, the descriptor before and after; a report adds the last operations.
 //! - The architecture assumed is the least one: a Cortex-A72, without FEAT_BBM, FEAT_HAFDBS or FEAT_TTL.
 //! - Memory written through [`Mmu::linear`](crate::mm::mmu::Mmu::linear) is the memory manager's own and not watched.
@@ -44,6 +44,7 @@
 mod access;
 mod checker;
 mod cores;
+mod frames;
 mod memory;
 mod mmu;
 mod random;
