@@ -5,6 +5,7 @@ use crate::{console, println};
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use smccc::{Hvc, Smc, psci};
 
+static IS_CONFIGURED: AtomicBool = AtomicBool::new(false);
 static HAS_SEMIHOSTING: AtomicBool = AtomicBool::new(false);
 /// 0: none; 1: [`Conduit::Hvc`]; 2: [`Conduit::Smc`].
 static CONDUIT: AtomicU8 = AtomicU8::new(0);
@@ -19,6 +20,12 @@ pub fn configure(conduit: Option<Conduit>, semihosting: bool) {
     };
     CONDUIT.store(number, Ordering::Relaxed);
     HAS_SEMIHOSTING.store(semihosting, Ordering::Relaxed);
+    IS_CONFIGURED.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`configure`] was called.
+pub fn is_configured() -> bool {
+    IS_CONFIGURED.load(Ordering::Relaxed)
 }
 
 /// Whether a host answers semihosting calls.

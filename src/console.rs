@@ -3,8 +3,11 @@
 //! Lines end with a line feed alone. Before [`install`] and on a machine without a console, output is dropped.
 //!
 //! Formatting reads the caller's data, which may fault, and a fault takes locks that rank below the console's. So text
-//! is formatted into a buffer first, and the console's lock is held only while that is sent.
+//! is formatted into a buffer first, and the console's lock is held only while that is sent: from kernel mode at once,
+//! from application mode, whose stack may fault too, in pieces that the gate's registers hold.
 
+#[cfg(target_os = "none")]
+use crate::arch::aarch64::{gate, percore::in_kernel_mode};
 use crate::platform::console::Pl011;
 use crate::sync::{Rank, Ranked};
 use arm_pl011_uart::PL011Registers;
@@ -13,8 +16,10 @@ use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use log::{LevelFilter, Log, Metadata, Record};
 
-/// Bytes that are sent in one piece: output of several cores mixes in pieces of this size at worst.
+/// Bytes formatted before they are sent. Output of several cores mixes in pieces of this size at worst, or of [`PIECE`].
 const BUFFER: usize = 256;
+/// Bytes that go through the gate at once, beside their count.
+const PIECE: usize = 56;
 
 /// End of transmission (Ctrl-D): ends the input when it comes at the start of a line.
 const END_OF_INPUT: u8 = 4;
@@ -69,7 +74,15 @@ struct Buffered {
 impl Buffered {
     fn send(&mut self) {
         let bytes = &self.bytes[..self.length];
-        with_port(|port| port.write(bytes));
+        if in_kernel_mode() {
+            with_port(|port| port.write(bytes));
+        } else {
+            for chunk in bytes.chunks(PIECE) {
+                let (mut piece, length) = ([0; PIECE], chunk.len());
+                piece[..length].copy_from_slice(chunk);
+                gate::call(move || with_port(|port| port.write(&piece[..length])));
+            }
+        }
         self.length = 0;
     }
 }
@@ -106,12 +119,12 @@ pub fn write(bytes: &[u8]) {
 
 /// Returns when everything was sent.
 pub fn drain() {
-    with_port(Pl011::drain);
+    gate::call(|| with_port(Pl011::drain));
 }
 
 /// The next byte typed, if there is one.
 pub fn read_byte() -> Option<u8> {
-    with_port(Pl011::read).flatten()
+    gate::call(|| with_port(Pl011::read)).flatten()
 }
 
 /// Reads a line into `buffer`, without its end, and returns its length; `None` when the input ends (Ctrl-D at the start
@@ -120,7 +133,7 @@ pub fn read_byte() -> Option<u8> {
 pub fn read_line(buffer: &mut [u8]) -> Option<usize> {
     let mut length = 0;
     loop {
-        let byte = match with_port(Pl011::read)? {
+        let byte = match gate::call(|| with_port(Pl011::read))? {
             Some(byte) => byte,
             None => {
                 core::hint::spin_loop();
@@ -145,6 +158,19 @@ pub fn read_line(buffer: &mut [u8]) -> Option<usize> {
             _ => {}
         }
     }
+}
+
+/// On the host there is one mode, and no gate in front of it.
+#[cfg(not(target_os = "none"))]
+mod gate {
+    pub fn call<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+fn in_kernel_mode() -> bool {
+    true
 }
 
 struct ConsoleLog;

@@ -6,7 +6,7 @@ use crate::arguments::Arguments;
 use crate::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::mm::frame::{MemoryMap, MemoryMapFull};
 use crate::platform::console::{KNOWN_BASES, Pl011, REGISTERS_SIZE};
-use crate::platform::machine::{Machine, MachineError, Reason};
+use crate::platform::machine::{Conduit, Machine, MachineError, Reason};
 use crate::platform::tree::{HEADER_SIZE, TreeError, total_size};
 use crate::platform::{log_warnings, power, tree_at};
 use crate::report::KERNEL_BUG;
@@ -107,6 +107,10 @@ pub(super) fn ensure_console() {
         if unsafe { Pl011::probe(registers) }.is_some() {
             // SAFETY: as above; the probe's own handle is gone.
             unsafe { console::install(registers, None) };
+            if base == KNOWN_BASES[0] && !power::is_configured() {
+                // QEMU's virt machine answers PSCI calls itself, by HVC unless it has an EL2.
+                power::configure(Some(Conduit::Hvc), false);
+            }
             return;
         }
     }
