@@ -276,7 +276,7 @@ impl Model {
                 if absent == 0 {
                     self.deferred.retain(|&other| other != block);
                 } else {
-                    frames.defer(Block(block));
+                    assert_eq!(frames.defer(Block(block)), !self.deferred.contains(&block));
                     if !self.deferred.contains(&block) {
                         self.deferred.push_back(block);
                     }
@@ -577,7 +577,8 @@ fn deferred_homes_queue_up() {
         })
         .collect();
     assert_eq!(frames.oldest_deferred(), None);
-    [3, 0, 4, 1, 3, 2].iter().for_each(|&index| assert!(frames.defer(homes[index])));
+    let news = [3, 0, 4, 1, 3, 2].map(|index| frames.defer(homes[index]));
+    assert_eq!(news, [true, true, true, true, false, true], "the second time, it keeps its place");
     assert_eq!(frames.statistics().deferred, 5);
     assert_eq!(frames.oldest_deferred(), Some((homes[3], owner(4))));
     frames.set_absent(homes[3], 0);
@@ -605,7 +606,9 @@ fn failures_come_when_asked_for_and_freed_frames_are_seen() {
 
     let seen = Arc::new(AtomicUsize::new(0));
     let count = seen.clone();
-    frames.observe_free(Box::new(move |_, frames| drop(count.fetch_add(frames, Ordering::Relaxed))));
+    frames.observe_free(Box::new(move |_, frames| {
+        count.fetch_add(frames, Ordering::Relaxed);
+    }));
     frames.pin(frame);
     frames.free(frame, 4);
     assert_eq!(seen.load(Ordering::Relaxed), 15);
@@ -660,7 +663,59 @@ fn misuse_is_a_bug() {
     assert!(with(|frames, frame, _| frames.unpin(frame)), "not pinned");
     assert!(with(|frames, frame, _| frames.pin(frame + 16)), "free");
     assert!(with(|frames, frame, _| frames.set_owner(frame + 16, owner(1), 0)), "free");
-    assert!(with(|frames, _, _| drop(frames.allocate(9, Class::Movable))), "a block is not frames");
+    assert!(with(|frames, _, _| assert_eq!(frames.allocate(9, Class::Movable), None)), "a block is not frames");
+}
+
+/// Several contexts take and give back at once; nobody gets what another has.
+#[cfg(not(target_os = "none"))]
+fn shared_use() {
+    let frames = setup(&[GIB..GIB + 16 * MIB]);
+    let before = frames.statistics();
+    let taken: Vec<AtomicUsize> = (0..4096).map(|_| AtomicUsize::new(0)).collect();
+    let swap = |frame: Frame, count: u64, from: usize, to: usize| {
+        for frame in frame.0..frame.0 + count {
+            let holder = taken[(frame - GIB / PAGE_SIZE as u64) as usize].swap(to, Ordering::Relaxed);
+            assert_eq!(holder, from, "{:?} is in two hands", Frame(frame));
+        }
+    };
+    std::thread::scope(|scope| {
+        for thread in 1..=4 {
+            let (frames, swap) = (&frames, &swap);
+            scope.spawn(move || {
+                let mut random = Random::new(thread as u64);
+                let mut mine = Vec::new();
+                for _ in 0..5000 {
+                    if random.index(2) == 0 || mine.is_empty() {
+                        let order = random.index(10) as u32;
+                        let frame = match order {
+                            9 => frames.allocate_block().map(|block| block.frame(0)),
+                            _ => frames.allocate(order, Class::Movable),
+                        };
+                        let Some(frame) = frame else { continue };
+                        swap(frame, 1 << order, 0, thread);
+                        mine.push((frame, order));
+                    } else {
+                        let (frame, order) = mine.swap_remove(random.index(mine.len()));
+                        swap(frame, 1 << order, thread, 0);
+                        match order {
+                            9 => frames.free_block(frame.block()),
+                            _ => frames.free(frame, order),
+                        }
+                    }
+                }
+                for (frame, order) in mine {
+                    swap(frame, 1 << order, thread, 0);
+                    match order {
+                        9 => frames.free_block(frame.block()),
+                        _ => frames.free(frame, order),
+                    }
+                }
+            });
+        }
+    });
+    frames.check();
+    let after = frames.statistics();
+    assert_eq!((after.free, after.free_runs), (before.free, before.free_runs));
 }
 
 fn records_cost_what_they_should() {
@@ -787,6 +842,8 @@ ashlar_test::tests! {
     failures_come_when_asked_for_and_freed_frames_are_seen,
     #[cfg(not(target_os = "none"))]
     misuse_is_a_bug,
+    #[cfg(not(target_os = "none"))]
+    shared_use,
     records_cost_what_they_should,
     machines_without_a_place_for_records_are_refused,
     maps_take_ranges_in_any_order,
