@@ -5,7 +5,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 use super::address::{Frame, Page, PhysAddr};
-use core::ops::Range;
+use core::ops::{Deref, Range};
 
 /// A translation table level, in Arm's numbering: 39-bit addresses start at level 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -195,7 +195,7 @@ pub unsafe trait Mmu: Sync {
 }
 
 // SAFETY: every method is the machine's own.
-unsafe impl<M: Mmu> Mmu for &M {
+unsafe impl<P: Deref<Target: Mmu> + Sync> Mmu for P {
     fn read_entry(&self, table: Frame, index: usize, level: Level) -> Entry {
         (**self).read_entry(table, index, level)
     }

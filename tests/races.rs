@@ -1,0 +1,267 @@
+//! The memory manager on several simulated cores at once, under a scheduler that may switch at every operation of the
+//! machine and every access: no store is lost, no rule is broken, no frame goes astray.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(not(target_os = "none"))]
+#[path = "common/cores.rs"]
+mod cores;
+
+#[cfg(not(target_os = "none"))]
+mod programs {
+    use crate::cores::{self, Outcome};
+    use ashlar::arch::sim::{AccessError, SimFault, SimMachine, Violation};
+    use ashlar::mm::address::{BLOCK_SIZE, Frame, GROUP_SIZE, PAGE_SIZE, PhysAddr, VirtAddr};
+    use ashlar::mm::frame::{Class, Frames, MemoryMap};
+    use ashlar::mm::huge::FaultMode;
+    use ashlar::mm::mmu::Access;
+    use ashlar::mm::{FaultError, MapRequest, MemoryManager};
+    use std::sync::{Arc, Mutex};
+
+    const SCHEDULES: usize = 150;
+    const RAM: PhysAddr = PhysAddr(0x4000_0000);
+    const START: VirtAddr = VirtAddr(2 << 30);
+
+    struct World {
+        mm: MemoryManager<Arc<SimMachine>>,
+        /// Frames taken so that none is free.
+        taken: Mutex<Vec<Frame>>,
+    }
+
+    impl World {
+        /// One slot is mapped, nothing is touched.
+        fn new(machine: SimMachine) -> Arc<World> {
+            let machine = Arc::new(machine);
+            let mut map = MemoryMap::new();
+            map.add(RAM..RAM + (64 << 20)).expect("one bank");
+            // SAFETY: the bank is the simulated machine's default RAM, and nobody else uses it.
+            let frames = unsafe { Frames::new(&*machine, &mut map) }.expect("room for the records");
+            let observer = Arc::downgrade(&machine);
+            frames.observe_free(Box::new(move |first, count| {
+                if let Some(machine) = observer.upgrade() {
+                    machine.note_freed(first, count);
+                }
+            }));
+            let mm = MemoryManager::new(machine.clone(), frames).expect("room for a table");
+            machine.set_root(mm.root());
+            mm.map(MapRequest::new(BLOCK_SIZE).at(START)).expect("a sound request");
+            Arc::new(World { mm, taken: Mutex::default() })
+        }
+
+        /// The slot is mapped by a block.
+        fn with_block(machine: SimMachine) -> Arc<World> {
+            let world = World::new(machine);
+            world.mm.policy().set_fault_mode(FaultMode::Eager);
+            world.put(0, 0);
+            world.mm.policy().set_fault_mode(FaultMode::Adaptive);
+            assert!(world.mm.is_huge(START));
+            world
+        }
+
+        /// Leaves no frame free.
+        fn exhaust(&self) {
+            let frames = self.mm.frames();
+            let take = || frames.allocate(0, Class::Movable);
+            self.taken.lock().expect("no panic").extend(std::iter::from_fn(take));
+        }
+
+        fn access<R>(&self, access: impl FnMut(&SimMachine) -> Result<R, SimFault>) -> Result<R, FaultError> {
+            match self.mm.machine().retry(access, |fault| self.mm.fault(fault.va, fault.access)) {
+                Ok(result) => Ok(result),
+                Err(AccessError::Refused(error)) => Err(error),
+                Err(AccessError::Stuck(fault)) => panic!("the access faults again and again: {fault:?}"),
+            }
+        }
+
+        fn try_put(&self, page: u64, value: u8) -> Result<(), FaultError> {
+            self.access(|machine| machine.store(START + page * PAGE_SIZE as u64, &[value]))
+        }
+
+        fn put(&self, page: u64, value: u8) {
+            self.try_put(page, value).expect("the page is writable");
+        }
+
+        fn get(&self, page: u64) -> u8 {
+            self.access(|machine| machine.load(START + page * PAGE_SIZE as u64, 1)).expect("the page is readable")[0]
+        }
+
+        /// Stores to `page` and loads again, a few times.
+        fn work(&self, page: u64) {
+            for value in 1..=4 {
+                self.put(page, value);
+                assert_eq!(self.get(page), value, "a store was lost");
+            }
+        }
+
+        /// The end of a run: everything is checked.
+        fn violations(&self) -> Vec<Violation> {
+            self.taken.lock().expect("no panic").drain(..).for_each(|frame| self.mm.frames().free(frame, 0));
+            self.mm.check();
+            self.mm.machine().violations()
+        }
+    }
+
+    /// Runs `other` as core 1 while core 0 runs `own`, both on a world from `make`, then `end`.
+    fn race(make: fn(SimMachine) -> Arc<World>, own: fn(&World), other: fn(&World), end: fn(&World)) {
+        let outcome = cores::interleave(SCHEDULES, move |machine| {
+            let world = make(machine);
+            let others = world.clone();
+            let core = cores::start(1, move || other(&others));
+            own(&world);
+            core.join().expect("the other core ends");
+            end(&world);
+            world.violations()
+        });
+        assert_eq!(outcome, Outcome::default());
+    }
+
+    pub fn first_touches_of_one_slot() {
+        let end = |world: &World| {
+            assert_eq!((world.get(3), world.get(4), world.get(40)), (1, 2, 3));
+            assert_eq!(world.mm.frames().statistics().homes, 1);
+            assert_eq!(world.mm.counters().zeroed_bytes.get(), 2 * GROUP_SIZE as u64, "each group was zeroed once");
+        };
+        let other = |world: &World| {
+            world.put(4, 2);
+            world.put(40, 3);
+        };
+        race(World::new, |world| world.put(3, 1), other, end);
+    }
+
+    pub fn first_touches_of_one_slot_zero_one_block() {
+        let make = |machine| {
+            let world = World::new(machine);
+            world.mm.policy().set_fault_mode(FaultMode::Eager);
+            world
+        };
+        let end = |world: &World| {
+            assert_eq!((world.get(3), world.get(300)), (1, 2));
+            assert_eq!(world.mm.counters().zeroed_bytes.get(), BLOCK_SIZE as u64, "one block was zeroed, once");
+        };
+        race(make, |world| world.put(3, 1), |world| world.put(300, 2), end);
+    }
+
+    fn touch_or_no_region(world: &World) {
+        for page in [0, 1, 20] {
+            if let Err(error) = world.try_put(page, 1) {
+                assert_eq!(error, FaultError::NoRegion { address: START + page * PAGE_SIZE as u64 });
+            }
+        }
+    }
+
+    fn unmap(world: &World) {
+        world.mm.unmap(START, BLOCK_SIZE).expect("a whole region");
+    }
+
+    fn nothing_is_left(world: &World) {
+        assert_eq!(world.mm.usage().mapped_bytes(), 0);
+        let frames = world.mm.frames().statistics();
+        assert_eq!((frames.homes, frames.movable, frames.whole), (0, 0, 0));
+    }
+
+    pub fn touch_against_unmap() {
+        race(World::new, touch_or_no_region, unmap, nothing_is_left);
+    }
+
+    pub fn zeroing_of_a_block_against_unmap() {
+        let make = |machine| {
+            let world = World::new(machine);
+            world.mm.policy().set_fault_mode(FaultMode::Eager);
+            world
+        };
+        race(make, touch_or_no_region, unmap, nothing_is_left);
+    }
+
+    pub fn stores_against_split_and_promote() {
+        let other = |world: &World| {
+            let page = START + 100 * PAGE_SIZE as u64;
+            for _ in 0..2 {
+                world.mm.release(page, PAGE_SIZE).expect("mapped");
+                world.put(100, 9);
+            }
+        };
+        let end = |world: &World| {
+            assert!(world.mm.is_huge(START));
+            assert_eq!(world.mm.counters().thp_split_pmd.get(), 2);
+            assert_eq!((world.get(5), world.get(100)), (4, 9));
+        };
+        race(World::with_block, |world| world.work(5), other, end);
+    }
+
+    pub fn stores_against_protect_in_their_group() {
+        let other = |world: &World| {
+            let page = START + 7 * PAGE_SIZE as u64;
+            world.mm.protect(page, PAGE_SIZE, Access::READ).expect("mapped");
+            world.mm.protect(page, PAGE_SIZE, Access::READ_WRITE).expect("mapped");
+        };
+        race(World::with_block, |world| world.work(5), other, |world| assert_eq!(world.get(5), 4));
+    }
+
+    pub fn touches_of_absent_frames_against_dissolve() {
+        let make = |machine| {
+            let world = World::with_block(machine);
+            world.put(5, 1);
+            world.mm.release(START + 256 * PAGE_SIZE as u64, 256 * PAGE_SIZE).expect("mapped");
+            // The other core's region, with its records.
+            world.mm.map(MapRequest::new(BLOCK_SIZE).at(START + BLOCK_SIZE as u64)).expect("room");
+            world.put(512, 1);
+            world.exhaust();
+            world
+        };
+        let own = |world: &World| {
+            for page in [256, 300, 511] {
+                world.put(page, 7);
+                assert_eq!(world.get(page), 7, "a store was lost");
+            }
+        };
+        let other = |world: &World| (0..3).for_each(|page| world.put(512 + 16 * page + 16, 8));
+        let end = |world: &World| {
+            assert_eq!([5, 256, 300, 511].map(|page| world.get(page)), [1, 7, 7, 7]);
+            assert_eq!([528, 544, 560].map(|page| world.get(page)), [8, 8, 8]);
+        };
+        race(make, own, other, end);
+    }
+
+    pub fn stores_to_zero_pages_against_their_return() {
+        let make = |machine| {
+            let world = World::with_block(machine);
+            for page in (0..512).filter(|page| page % 64 != 1) {
+                world.put(page, 1);
+            }
+            world.mm.map(MapRequest::new(PAGE_SIZE).at(START + BLOCK_SIZE as u64)).expect("room");
+            world.exhaust();
+            world
+        };
+        let own = |world: &World| {
+            for page in [1, 65, 129] {
+                world.put(page, 7);
+                assert_eq!(world.get(page), 7, "a store was lost");
+            }
+        };
+        let end = |world: &World| {
+            assert_eq!([0, 1, 65, 129, 193, 512].map(|page| world.get(page)), [1, 7, 7, 7, 0, 8]);
+        };
+        race(make, own, |world| world.put(512, 8), end);
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+use programs::*;
+
+ashlar_test::tests! {
+    #[cfg(not(target_os = "none"))]
+    first_touches_of_one_slot,
+    #[cfg(not(target_os = "none"))]
+    first_touches_of_one_slot_zero_one_block,
+    #[cfg(not(target_os = "none"))]
+    touch_against_unmap,
+    #[cfg(not(target_os = "none"))]
+    zeroing_of_a_block_against_unmap,
+    #[cfg(not(target_os = "none"))]
+    stores_against_split_and_promote,
+    #[cfg(not(target_os = "none"))]
+    stores_against_protect_in_their_group,
+    #[cfg(not(target_os = "none"))]
+    touches_of_absent_frames_against_dissolve,
+    #[cfg(not(target_os = "none"))]
+    stores_to_zero_pages_against_their_return,
+}
