@@ -14,6 +14,7 @@ use ashlar::arch::sim::{SimConfig, SimMachine};
 use ashlar::mm::address::{BLOCK_SIZE, Block, Frame, PAGE_SIZE, PhysAddr};
 use ashlar::mm::bits::Bits512;
 use ashlar::mm::frame::{Class, FrameStatistics, Frames, FramesError, MemoryMap, Owner, PHYSICAL_LIMIT, Refusal};
+use ashlar::mm::mmu::Mmu;
 use common::Random;
 use core::ops::{Deref, Range};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -42,6 +43,11 @@ fn try_setup(banks: &[Range<u64>], backed: &[Range<u64>]) -> Result<Setup, Frame
     let mut map = map_of(banks);
     let backed: Vec<_> = backed.iter().map(|bank| (PhysAddr(bank.start), (bank.end - bank.start) as usize)).collect();
     let machine = SimMachine::new(SimConfig { banks: &backed, ..SimConfig::default() });
+    for &(start, bytes) in backed.iter().filter(|(_, bytes)| *bytes <= 32 * MIB as usize) {
+        // RAM holds anything at boot.
+        // SAFETY: the bank is `bytes` long, in one piece, and not in use yet.
+        unsafe { machine.linear(start).write_bytes(0xa5, bytes) };
+    }
     // SAFETY: the machine lives as long as the allocator, and nobody else uses its memory.
     let frames = unsafe { Frames::new(&machine, &mut map) }?;
     frames.check();

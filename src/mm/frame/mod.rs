@@ -8,7 +8,7 @@
 //! | free | all 512 frames are free; part of a free run of 2⁰ to 2⁹ blocks |
 //! | whole | in use as one; perhaps the **home** of a slot, which then says how many frames are *absent* |
 //! | broken | handed out by frames, of one class: movable or unmovable |
-//! | reserved | not ours: no RAM, or in use since before this allocator |
+//! | reserved | not ours: no RAM, in use since before this allocator, or held back at boot and not admitted yet |
 //!
 //! **Blocks** are kept by the buddy system, orders 9 (a block) to 18 (1 GiB). A block is taken from the smallest run
 //! there is, so that large runs stay large. **Frames** come from broken blocks. A block's free frames are a bitmap, its
