@@ -11,11 +11,13 @@ use crate::platform::tree::{HEADER_SIZE, TreeError, total_size};
 use crate::platform::{log_warnings, power, tree_at};
 use crate::report::KERNEL_BUG;
 use crate::{console, println};
+use aarch64_cpu::registers::DAIF;
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::ops::Range;
 use core::ptr::NonNull;
 use spin::Once;
+use tock_registers::interfaces::ReadWriteable;
 
 global_asm!(include_str!("boot.s"));
 
@@ -68,6 +70,8 @@ extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr) -> ! {
 extern "C" fn run_application() -> ! {
     let stack = APPLICATION_STACK.wait().clone();
     report::set_application_stack(stack.clone());
+    // What the system bus has to say is heard from now on; interrupts have no source yet.
+    DAIF.modify(DAIF::A::Unmasked);
     // SAFETY: kernel mode, and the stack is the application's.
     let status = unsafe { gate::enter_application(ashlar_application, stack.end) };
     power::exit(status.clamp(0, u8::MAX.into()) as u8)

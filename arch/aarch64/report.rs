@@ -59,7 +59,7 @@ pub(super) fn application_crash(frame: &Frame, exception: Exception, refused: Op
         print_walk(address);
     }
     print_registers(frame, frame.sp_el0);
-    print_backtrace(frame.x[29]);
+    print_calls(frame, exception);
     finish()
 }
 
@@ -81,7 +81,7 @@ pub(super) fn kernel_crash(frame: &Frame, exception: Exception) -> ! {
         print_walk(address);
     }
     print_registers(frame, frame.sp_el1);
-    print_backtrace(frame.x[29]);
+    print_calls(frame, exception);
     finish()
 }
 
@@ -96,7 +96,7 @@ pub(super) fn unexpected(frame: &Frame, esr: u64, kind: u64, sp: u64) -> ! {
     println!("ashlar: kernel bug: unexpected {name}, ESR_EL1 {esr:#x}");
     println!("    pc {:#018x}", frame.elr);
     print_registers(frame, sp);
-    print_backtrace(frame.x[29]);
+    print_backtrace(None, frame.x[29]);
     finish()
 }
 
@@ -108,14 +108,14 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     if percore::in_kernel_mode() {
         start(KERNEL_BUG, &"panic");
         println!("ashlar: kernel bug: {info}");
-        print_backtrace(record);
+        print_backtrace(None, record);
         finish()
     }
     // The message is formatted here, in application mode: its parts are the application's own code and memory.
     start(APPLICATION_PANIC, &"panic");
     println!("ashlar: the application {info}");
     gate::call(move || {
-        print_backtrace(record);
+        print_backtrace(None, record);
         finish()
     })
 }
@@ -174,9 +174,20 @@ fn print_registers(frame: &Frame, sp: u64) {
     println!("    sp  {sp:#018x} spsr {:#010x}", frame.spsr);
 }
 
-fn print_backtrace(record: u64) {
+/// The calls that led to an exception. A jump to where nothing can be fetched has made no record yet: who jumped is in x30.
+fn print_calls(frame: &Frame, exception: Exception) {
+    let is_jump = match exception {
+        Exception::Abort(Abort { access, .. }) => access.execute,
+        Exception::PcAlignment(_) => true,
+        _ => false,
+    };
+    print_backtrace(is_jump.then_some(VirtAddr(frame.x[30])), frame.x[29]);
+}
+
+fn print_backtrace(first: Option<VirtAddr>, record: u64) {
     println!("backtrace:");
-    for (number, pc) in Backtrace::new(VirtAddr(record), read_word).enumerate() {
+    let calls = first.into_iter().chain(Backtrace::new(VirtAddr(record), read_word));
+    for (number, pc) in calls.enumerate() {
         println!("    #{number} {:#018x}", pc.0);
     }
 }
