@@ -1,0 +1,45 @@
+set positional-arguments
+
+target := "aarch64-unknown-none"
+# Crates that only the host runs, and those that only boot: neither is built by a bare `cargo test`.
+tools := "-p ashlar-runner -p index-reference -p mutate"
+apps := "-p index"
+
+# List the commands
+[private]
+default:
+    @just --list --unsorted
+
+# Boot the default application; words: input=PATH, query="…", memory=1G, thp=never, … (see README.md)
+run *words: setup
+    cargo run --quiet --release -p index --target {{ target }} -- input=default "$@"
+
+# Run all tests: on the host, and booted under QEMU
+test: setup
+    cargo test
+    cargo test {{ tools }}
+    cargo test --target {{ target }}
+
+# Check format, lints and all tests
+check: setup && test
+    cargo fmt --all --check
+    cargo clippy --all-targets -- -D warnings
+    cargo clippy {{ tools }} --all-targets -- -D warnings
+    cargo clippy -p ashlar --all-targets --target {{ target }} -- -D warnings
+    cargo clippy {{ apps }} --target {{ target }} -- -D warnings
+
+# Boot the default application with QEMU waiting for GDB; prints GDB's command
+debug *words: setup
+    cargo run --quiet --release -p index --target {{ target }} -- input=default gdb=on "$@"
+
+# Put each listed mistake into a copy of the tree and expect the tests to notice; words: names of mistakes
+mutate *names: setup
+    cargo run --quiet --release -p mutate -- "$@"
+
+# Remove what was built
+clean:
+    cargo clean
+
+# Bring what building and running needs; says nothing when all is there
+setup:
+    @tools/setup
