@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+pub mod app;
 #[path = "../arch/mod.rs"]
 pub mod arch;
 pub mod arguments;
@@ -13,3 +14,7 @@ pub mod mm;
 pub mod platform;
 pub mod report;
 pub mod sync;
+
+pub use app::args;
+#[cfg(target_os = "none")]
+pub use app::{input, memory, output, time};

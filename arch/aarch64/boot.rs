@@ -1,7 +1,9 @@
 //! From `boot.s` to the application: the machine is read from its device tree, memory is mapped, the application called.
 
 use super::linear_map::NoMemoryForTables;
+use super::memory::{self, StartError};
 use super::{allocator, fixed_map, gate, layout, linear_map, percore, report, stacks};
+use crate::app;
 use crate::arguments::Arguments;
 use crate::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::mm::frame::{MemoryMap, MemoryMapFull};
@@ -16,7 +18,6 @@ use core::arch::{asm, global_asm};
 use core::fmt;
 use core::ops::Range;
 use core::ptr::NonNull;
-use spin::Once;
 use tock_registers::interfaces::ReadWriteable;
 
 global_asm!(include_str!("boot.s"));
@@ -29,8 +30,6 @@ unsafe extern "C" {
     /// The application, in application mode. Returns its status.
     safe fn ashlar_application() -> i32;
 }
-
-static APPLICATION_STACK: Once<Range<VirtAddr>> = Once::new();
 
 /// Called by `boot.s` on the boot stack, with the MMU on: where the device tree and the image are.
 #[unsafe(no_mangle)]
@@ -47,7 +46,7 @@ extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr) -> ! {
     console::start_log(arguments.log);
     let arguments = arguments.install();
     log_warnings(&machine, arguments);
-    let stack = match prepare_memory(&machine) {
+    let stack = match prepare_memory(&machine, arguments) {
         Ok(stack) => stack,
         Err(error) => give_up(&error),
     };
@@ -68,7 +67,11 @@ extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr) -> ! {
 
 /// On the kernel stack of the application's thread.
 extern "C" fn run_application() -> ! {
-    let stack = APPLICATION_STACK.wait().clone();
+    allocator::set_application_allocator(&app::heap::HEAP);
+    let stack = match app::stack::map() {
+        Ok(stack) => stack,
+        Err(error) => give_up(&error),
+    };
     report::set_application_stack(stack.clone());
     // What the system bus has to say is heard from now on; interrupts have no source yet.
     DAIF.modify(DAIF::A::Unmasked);
@@ -131,6 +134,7 @@ fn give_up(why: &dyn fmt::Display) -> ! {
 enum MemorySetupError {
     Map(MemoryMapFull),
     Linear(NoMemoryForTables),
+    Start(StartError),
     /// Not even the kernel's heap and stacks fit.
     TooSmall {
         free: u64,
@@ -142,6 +146,7 @@ impl fmt::Display for MemorySetupError {
         match self {
             Self::Map(error) => error.fmt(f),
             Self::Linear(error) => error.fmt(f),
+            Self::Start(error) => error.fmt(f),
             Self::TooSmall { free } => write!(f, "too little memory: {free:#x} bytes are free"),
         }
     }
@@ -159,15 +164,18 @@ impl From<NoMemoryForTables> for MemorySetupError {
     }
 }
 
-/// Builds the linear map, the kernel heap and the first kernel stack, which it returns.
-fn prepare_memory(machine: &Machine<'_>) -> Result<Range<VirtAddr>, MemorySetupError> {
+/// Builds the linear map, the kernel heap and the first kernel stack, which it returns, and starts the memory manager.
+fn prepare_memory(machine: &Machine<'_>, arguments: &Arguments<'_>) -> Result<Range<VirtAddr>, MemorySetupError> {
     let (mut mapped, mut free) = (MemoryMap::new(), MemoryMap::new());
     for bank in &machine.banks {
         mapped.add(bank.clone())?;
         free.add(bank.clone())?;
     }
     for reserved in &machine.reserved {
-        free.remove(reserved.range.clone())?;
+        match reserved.reason {
+            Reason::Initrd => free.hold(reserved.range.clone())?,
+            _ => free.remove(reserved.range.clone())?,
+        }
         if let Reason::Node { no_map: true } = reserved.reason {
             mapped.remove(reserved.range.clone())?;
         }
@@ -180,12 +188,15 @@ fn prepare_memory(machine: &Machine<'_>) -> Result<Range<VirtAddr>, MemorySetupE
 
     let too_small = |free: &MemoryMap| MemorySetupError::TooSmall { free: free.total() };
     stacks::prepare(&mut free).ok_or_else(|| too_small(&free))?;
-    let mut add_stack = || stacks::add(free.carve(stacks::STACK_SIZE, PAGE_SIZE)?);
-    let (kernel, application) = (add_stack(), add_stack());
-    let (Some(kernel), Some(application)) = (kernel, application) else { return Err(too_small(&free)) };
-    APPLICATION_STACK.call_once(|| application);
+    let kernel = free.carve(stacks::STACK_SIZE, PAGE_SIZE).and_then(stacks::add).ok_or_else(|| too_small(&free))?;
     let heap = free.carve(HEAP_SIZE, PAGE_SIZE).map(layout::linear).ok_or_else(|| too_small(&free))?;
     // SAFETY: carved from free memory, which the linear map maps.
     unsafe { allocator::add_to_kernel_heap(heap..heap + HEAP_SIZE as u64) };
+    // SAFETY: the banks of RAM, mapped, less what is reserved or was carved from them; the initrd is held back for `input`.
+    unsafe { memory::start(&mut free, arguments) }.map_err(MemorySetupError::Start)?;
+    if let Some(initrd) = &machine.initrd {
+        // SAFETY: held back.
+        unsafe { app::input::install(initrd.clone()) };
+    }
     Ok(kernel)
 }

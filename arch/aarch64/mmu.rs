@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use tock_registers::interfaces::{Readable, Writeable};
 
 /// The application's ASID. `boot.s` puts it in TTBR0_EL1.
-const ASID: u64 = 1;
+pub(super) const ASID: u64 = 1;
 
 /// This machine. There is one, so it has no state: what it works on is in the tables.
 #[derive(Clone, Copy, Debug, Default)]

@@ -10,7 +10,7 @@
 //! | `exception.s`, `exception.rs`, `syndrome.rs` | exceptions |
 //! | `gate.rs`, `percore.rs` | application mode and kernel mode |
 //! | `allocator.rs` | the global allocator |
-//! | `mmu.rs`, `descriptor.rs` | the memory manager's machine |
+//! | `memory.rs`, `mmu.rs`, `descriptor.rs` | the memory manager, its machine |
 //! | `report.rs`, `walk.rs` | crash reports |
 
 pub mod descriptor;
@@ -30,6 +30,8 @@ pub mod gate;
 pub mod layout;
 #[cfg(target_os = "none")]
 mod linear_map;
+#[cfg(target_os = "none")]
+pub mod memory;
 #[cfg(target_os = "none")]
 pub mod mmu;
 #[cfg(target_os = "none")]

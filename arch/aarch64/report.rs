@@ -2,6 +2,7 @@
 
 use super::boot;
 use super::exception::Frame;
+use super::memory;
 use super::stacks;
 use super::syndrome::{Abort, Exception};
 use super::walk::{read_word, walk};
@@ -56,7 +57,7 @@ pub(super) fn application_crash(frame: &Frame, exception: Exception, refused: Op
     }
     println!("    pc {:#018x}", frame.elr);
     if let Some(address) = address {
-        print_walk(address);
+        print_place(address);
     }
     print_registers(frame, frame.sp_el0);
     print_calls(frame, exception);
@@ -78,7 +79,7 @@ pub(super) fn kernel_crash(frame: &Frame, exception: Exception) -> ! {
     }
     println!("    pc {:#018x}", frame.elr);
     if let Some(address) = address {
-        print_walk(address);
+        print_place(address);
     }
     print_registers(frame, frame.sp_el1);
     print_calls(frame, exception);
@@ -150,15 +151,33 @@ fn fault_address(exception: Exception) -> Option<VirtAddr> {
     }
 }
 
-fn print_walk(address: VirtAddr) {
+/// What stands at `address`: region, slot and descriptors, or the descriptors alone where there is no manager for it.
+fn print_place(address: VirtAddr) {
     let half = match address.0 {
         ..LOWER_END => "the application's half",
         address if address >= !(LOWER_END - 1) => "the kernel's half",
         _ => "neither half of the address space",
     };
     println!("    {:#018x} is in {half}", address.0);
-    for (level, raw) in walk(address).steps.into_iter().flatten() {
-        println!("    level {level} descriptor {raw:#018x}");
+    match memory::started().filter(|_| address.0 < LOWER_END) {
+        Some(manager) => {
+            // Printing to the console does not fail.
+            let _ = manager.describe(address, &mut Console);
+        }
+        None => {
+            for (level, raw) in walk(address).steps.into_iter().flatten() {
+                println!("    level {level} descriptor {raw:#018x}");
+            }
+        }
+    }
+}
+
+struct Console;
+
+impl fmt::Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        console::print(format_args!("{text}"));
+        Ok(())
     }
 }
 

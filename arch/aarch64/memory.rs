@@ -1,0 +1,92 @@
+//! The memory manager on this machine.
+
+use super::mmu::Machine;
+use super::{exception, report};
+use crate::arguments::{Arguments, FaultMode, TransparentHugepage};
+use crate::mm::address::{Frame, PhysAddr, VirtAddr};
+use crate::mm::frame::{Frames, FramesError, MemoryMap};
+use crate::mm::huge::policy::{self, Enabled};
+use crate::mm::mmu::{Access, Invalidation, Mmu};
+use crate::mm::{FaultError, MemoryManager, NoRoot};
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::TTBR0_EL1;
+use core::fmt;
+use spin::Once;
+use tock_registers::interfaces::Writeable;
+
+static MANAGER: Once<MemoryManager<Machine>> = Once::new();
+
+/// Why the memory manager cannot start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum StartError {
+    Frames(FramesError),
+    Root(NoRoot),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frames(error) => error.fmt(f),
+            Self::Root(error) => error.fmt(f),
+        }
+    }
+}
+
+/// The memory manager. Whatever takes its locks is called in kernel mode.
+///
+/// # Panics
+///
+/// Before boot has started it: the application never sees that.
+pub fn manager() -> &'static MemoryManager<Machine> {
+    MANAGER.get().expect("the memory manager has been started")
+}
+
+/// The memory manager, for crash reports.
+pub(super) fn started() -> Option<&'static MemoryManager<Machine>> {
+    MANAGER.get()
+}
+
+/// Starts the memory manager on all RAM that is `free` and makes the application's half its own.
+///
+/// # Errors
+///
+/// There is no room for its records.
+///
+/// # Safety
+///
+/// What `free` holds and holds back is RAM that the linear map shows and that nobody else will use.
+pub(super) unsafe fn start(free: &mut MemoryMap, arguments: &Arguments<'_>) -> Result<(), StartError> {
+    let machine = Machine::new();
+    // SAFETY: the caller's promise is the same.
+    let frames = unsafe { Frames::new(&machine, free) }.map_err(StartError::Frames)?;
+    let manager = MemoryManager::new(machine, frames).map_err(StartError::Root)?;
+    let manager = MANAGER.call_once(|| manager);
+    manager.policy().set_enabled(match arguments.transparent_hugepage {
+        TransparentHugepage::Always => Enabled::Always,
+        TransparentHugepage::Madvise => Enabled::Madvise,
+        TransparentHugepage::Never => Enabled::Never,
+    });
+    manager.policy().set_fault_mode(match arguments.fault {
+        FaultMode::Adaptive => policy::FaultMode::Adaptive,
+        FaultMode::Eager => policy::FaultMode::Eager,
+    });
+    manager.set_overcommit(arguments.overcommit);
+    use_root(manager.root());
+    exception::set_fault_handler(resolve);
+    Ok(())
+}
+
+/// Makes the table in `root` the one that the application's half is walked from. The one before it is empty.
+fn use_root(root: Frame) {
+    let PhysAddr(base) = root.start();
+    TTBR0_EL1.write(TTBR0_EL1::ASID.val(super::mmu::ASID) + TTBR0_EL1::BADDR.val(base >> 1));
+    barrier::isb(barrier::SY);
+    Machine::new().invalidate(&Invalidation::All);
+}
+
+fn resolve(address: VirtAddr, access: Access) -> Result<(), report::Refused> {
+    manager().fault(address, access).map_err(|error| match error {
+        FaultError::OutOfMemory { .. } => report::Refused::OutOfMemory,
+        FaultError::NoRegion { .. } | FaultError::Denied { .. } => report::Refused::Access,
+    })
+}

@@ -1,0 +1,260 @@
+//! The application's memory, by itself: mappings beside the heap, and what is in blocks.
+
+use crate::arch::aarch64::{gate, memory};
+use crate::mm::address::{PAGE_SIZE, VirtAddr};
+use core::fmt;
+use core::mem::ManuallyDrop;
+use core::ops::Range;
+use core::ptr::with_exposed_provenance_mut;
+
+pub use super::report::{Report, report};
+pub use crate::mm::huge::HugePolicy;
+pub use crate::mm::mmu::Access;
+pub use crate::mm::report::Usage;
+pub use crate::mm::{FaultError, MapRequest, MemoryError};
+
+/// Whole pages of memory of one's own, which read as zero at first. Dropping it unmaps them.
+///
+/// The memory is backed when it is touched: a slot (an aligned 2 MiB of it) by a block, if one can be had. A mapping of at
+/// least that length begins at a multiple of 2 MiB.
+///
+/// ```ignore
+/// let mut table = ashlar::memory::map(64 << 20)?;
+/// table.as_mut_slice().fill(1);
+/// assert!(ashlar::memory::is_huge(table.as_slice().as_ptr()));
+/// let mut tail = table.split_off(32 << 20); // Each part may be treated in its own way.
+/// tail.protect(Access::READ)?;
+/// ```
+///
+/// What is done to a part of a mapping is done in bytes from its start; the range is widened to whole pages where that
+/// is harmless ([`populate`](Self::populate), [`advise`](Self::advise)) and refused where it is not.
+#[derive(Debug)]
+pub struct Mapping {
+    start: VirtAddr,
+    length: usize,
+    access: Access,
+}
+
+/// Maps `length` bytes, rounded up to whole pages, readable and writable.
+///
+/// # Errors
+///
+/// A length of zero, too many addresses or too much memory: [`MemoryError`] says which, and how much is left.
+pub fn map(length: usize) -> Result<Mapping, MemoryError> {
+    Mapping::new(MapRequest::new(length))
+}
+
+impl Mapping {
+    /// Maps what `request` asks for.
+    ///
+    /// # Errors
+    ///
+    /// What [`MemoryManager::map`](crate::mm::MemoryManager::map) refuses.
+    pub fn new(request: MapRequest) -> Result<Self, MemoryError> {
+        let range = gate::call(move || memory::manager().map(request))?;
+        let length = (range.end - range.start) as usize;
+        Ok(Self { start: range.start, length, access: request.access })
+    }
+
+    /// Where it begins.
+    pub fn start(&self) -> VirtAddr {
+        self.start
+    }
+
+    /// Its length in bytes, whole pages.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether it has no page: what [`split_off`](Self::split_off) leaves of one that is split off at 0.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// What the application may do with it.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Its bytes.
+    ///
+    /// # Panics
+    ///
+    /// When it may not be read.
+    pub fn as_slice(&self) -> &[u8] {
+        self.require(Access::READ);
+        // SAFETY: the pages are this mapping's own, readable, and zeroed before they are first seen; nothing changes them
+        // while `self` is borrowed.
+        unsafe { core::slice::from_raw_parts(self.pointer(), self.length) }
+    }
+
+    /// Its bytes, to be written.
+    ///
+    /// # Panics
+    ///
+    /// When it may not be written.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.require(Access::READ_WRITE);
+        // SAFETY: as in `as_slice`; writable, and `self` is borrowed for nobody else.
+        unsafe { core::slice::from_raw_parts_mut(self.pointer(), self.length) }
+    }
+
+    fn pointer(&self) -> *mut u8 {
+        match self.length {
+            0 => core::ptr::NonNull::dangling().as_ptr(),
+            _ => with_exposed_provenance_mut(self.start.0 as usize),
+        }
+    }
+
+    #[track_caller]
+    fn require(&self, wanted: Access) {
+        assert!(
+            self.length == 0 || self.access.permits(wanted),
+            "the mapping at {} allows {}, not {wanted}",
+            self.start,
+            self.access
+        );
+    }
+
+    /// Changes what the application may do with all of it. Blocks stay blocks where they lie in it as a whole.
+    ///
+    /// # Errors
+    ///
+    /// Writable and executable at once; making it writable exceeds the commit limit; no memory for the record of one region
+    /// more. Nothing is changed then.
+    pub fn protect(&mut self, access: Access) -> Result<(), MemoryError> {
+        self.for_range(0..self.length, move |start, length| memory::manager().protect(start, length, access))?;
+        self.access = access;
+        Ok(())
+    }
+
+    /// Gives the memory of `range` back (Linux: `MADV_DONTNEED`): it reads as zero, and is backed again when it is
+    /// touched. `range` is in bytes from the start, whole pages.
+    ///
+    /// # Errors
+    ///
+    /// A border of `range` that lies in the middle of a page: [`MemoryError::Misaligned`].
+    ///
+    /// # Panics
+    ///
+    /// When `range` leaves the mapping.
+    pub fn release(&mut self, range: Range<usize>) -> Result<(), MemoryError> {
+        for border in [range.start, range.end] {
+            if !border.is_multiple_of(PAGE_SIZE) {
+                return Err(MemoryError::Misaligned { address: self.start + border as u64 });
+            }
+        }
+        self.for_range(range, |start, length| memory::manager().release(start, length))
+    }
+
+    /// Makes every page that `range` touches present now, as its first touch would.
+    ///
+    /// # Errors
+    ///
+    /// Memory is exhausted: the error names the page for which there was none. Those before it stay.
+    ///
+    /// # Panics
+    ///
+    /// When `range` leaves the mapping.
+    pub fn populate(&mut self, range: Range<usize>) -> Result<(), FaultError> {
+        self.for_range(range, |start, length| memory::manager().populate(start, length))
+    }
+
+    /// Sets the wish for blocks of every page that `range` touches, for later faults (Linux: `MADV_HUGEPAGE`,
+    /// `MADV_NOHUGEPAGE`).
+    ///
+    /// # Errors
+    ///
+    /// No memory for the records of more regions.
+    ///
+    /// # Panics
+    ///
+    /// When `range` leaves the mapping.
+    pub fn advise(&mut self, range: Range<usize>, policy: HugePolicy) -> Result<(), MemoryError> {
+        self.for_range(range, move |start, length| memory::manager().advise(start, length, policy))
+    }
+
+    /// Calls `act` in kernel mode with the whole pages around `range`, unless it is empty.
+    fn for_range<E: 'static>(
+        &self,
+        range: Range<usize>,
+        act: impl FnOnce(VirtAddr, usize) -> Result<(), E> + 'static,
+    ) -> Result<(), E> {
+        assert!(range.start <= range.end && range.end <= self.length, "{range:?} of {} bytes", self.length);
+        if range.is_empty() {
+            return Ok(());
+        }
+        let first = range.start - range.start % PAGE_SIZE;
+        let (start, length) = (self.start + first as u64, range.end.next_multiple_of(PAGE_SIZE) - first);
+        gate::call(move || act(start, length))
+    }
+
+    /// Splits it in two: `self` keeps the first `at` bytes, the rest is returned. The memory stays as it is.
+    ///
+    /// # Panics
+    ///
+    /// When `at` is no multiple of 4 KiB, or is beyond the end.
+    pub fn split_off(&mut self, at: usize) -> Self {
+        assert!(at.is_multiple_of(PAGE_SIZE) && at <= self.length, "{at} of {} bytes", self.length);
+        let rest = Self { start: self.start + at as u64, length: self.length - at, access: self.access };
+        self.length = at;
+        rest
+    }
+
+    /// Undoes [`split_off`](Self::split_off): takes `other` over, which begins where `self` ends and allows the same.
+    ///
+    /// # Errors
+    ///
+    /// `other` comes back when it begins elsewhere, or allows something else.
+    pub fn append(&mut self, other: Self) -> Result<(), Self> {
+        if other.start != self.start + self.length as u64 || other.access != self.access {
+            return Err(other);
+        }
+        self.length += ManuallyDrop::new(other).length;
+        Ok(())
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let (start, length) = (self.start, self.length);
+        if length != 0
+            && let Err(error) = gate::call(move || memory::manager().unmap(start, length))
+        {
+            // The record of a region may have to be cut in two, which needs memory. What is not unmapped is lost, not misused.
+            log::warn!("{length} bytes at {start} stay mapped: {error}");
+        }
+    }
+}
+
+/// Whether the byte at `pointer` is in a block: mapped by one block descriptor. Any address may be asked for; memory
+/// that has not been touched is not in a block.
+pub fn is_huge<T: ?Sized>(pointer: *const T) -> bool {
+    let address = VirtAddr(pointer.addr() as u64);
+    gate::call(move || memory::manager().is_huge(address))
+}
+
+/// The application's memory by the size of its descriptors. Looks at every slot.
+pub fn usage() -> Usage {
+    gate::call(|| memory::manager().usage())
+}
+
+/// Events since boot by name, in a fixed order; names that Linux has in `/proc/vmstat` mean what they mean there.
+pub fn counters() -> impl Iterator<Item = (&'static str, u64)> {
+    memory::manager().counters().iter()
+}
+
+/// The present count of the events called `name`; `None` if nothing is counted under that name.
+pub fn counter(name: &str) -> Option<u64> {
+    counters().find(|&(other, _)| other == name).map(|(_, count)| count)
+}
+
+/// Bytes as people read them.
+pub(super) struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kib, mib) = (self.0 >> 10, self.0 >> 20);
+        if kib < 10 << 10 { write!(f, "{kib} KiB") } else { write!(f, "{mib} MiB") }
+    }
+}
