@@ -376,6 +376,11 @@ impl Frames {
         self.pool.lock().statistics
     }
 
+    /// All counts, unless the frames are locked: for crash reports.
+    pub fn try_statistics(&self) -> Option<FrameStatistics> {
+        self.pool.try_lock().map(|pool| pool.statistics)
+    }
+
     /// Verifies every invariant, in time that grows with RAM: for tests.
     ///
     /// # Panics
