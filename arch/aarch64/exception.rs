@@ -1,12 +1,10 @@
 //! What happens after `exception.s` has saved the registers.
 
-use super::report;
 use super::syndrome::{Abort, Cause, Exception};
-use crate::mm::address::{LOWER_END, VirtAddr};
-use crate::mm::mmu::Access;
+use super::{memory, report};
+use crate::mm::address::LOWER_END;
 use core::arch::global_asm;
 use core::mem::offset_of;
-use spin::Once;
 
 global_asm!(include_str!("exception.s"));
 
@@ -43,16 +41,6 @@ const _: () = assert!(
         && size_of::<Frame>() == 832
 );
 
-/// Makes an access by the application possible; the error says why not.
-pub type FaultHandler = fn(VirtAddr, Access) -> Result<(), report::Refused>;
-
-static FAULT_HANDLER: Once<FaultHandler> = Once::new();
-
-/// Says who resolves the application's faults; only the first one counts. Without one, every fault is a crash.
-pub fn set_fault_handler(handler: FaultHandler) {
-    FAULT_HANDLER.call_once(|| handler);
-}
-
 /// A synchronous exception in application mode. Returning resumes the application.
 #[unsafe(no_mangle)]
 extern "C" fn application_exception(frame: &mut Frame, esr: u64, far: u64) {
@@ -62,10 +50,9 @@ extern "C" fn application_exception(frame: &mut Frame, esr: u64, far: u64) {
             access,
             address: Some(address),
             cause: Cause::Translation(_) | Cause::AccessFlag(_) | Cause::Permission(_),
-        }) if address.0 < LOWER_END => match FAULT_HANDLER.get().map(|handler| handler(address, access)) {
-            Some(Ok(())) => return,
-            Some(Err(refused)) => Some(refused),
-            None => None,
+        }) if address.0 < LOWER_END => match memory::fault(address, access) {
+            Ok(()) => return,
+            Err(refused) => Some(refused),
         },
         _ => None,
     };

@@ -1,7 +1,6 @@
 //! The memory manager on this machine.
 
 use super::mmu::Machine;
-use super::{exception, report};
 use crate::arguments::{Arguments, FaultMode, TransparentHugepage};
 use crate::mm::address::{Frame, PhysAddr, VirtAddr};
 use crate::mm::frame::{Frames, FramesError, MemoryMap};
@@ -72,7 +71,6 @@ pub(super) unsafe fn start(free: &mut MemoryMap, arguments: &Arguments<'_>) -> R
     });
     manager.set_overcommit(arguments.overcommit);
     use_root(manager.root());
-    exception::set_fault_handler(resolve);
     Ok(())
 }
 
@@ -84,9 +82,14 @@ fn use_root(root: Frame) {
     Machine::new().invalidate(&Invalidation::All);
 }
 
-fn resolve(address: VirtAddr, access: Access) -> Result<(), report::Refused> {
-    manager().fault(address, access).map_err(|error| match error {
-        FaultError::OutOfMemory { .. } => report::Refused::OutOfMemory,
-        FaultError::NoRegion { .. } | FaultError::Denied { .. } => report::Refused::Access,
-    })
+/// Makes an access by the application possible.
+///
+/// # Errors
+///
+/// Those of [`MemoryManager::fault`].
+pub(super) fn fault(address: VirtAddr, access: Access) -> Result<(), FaultError> {
+    match MANAGER.get() {
+        Some(manager) => manager.fault(address, access),
+        None => Err(FaultError::NoRegion { address }),
+    }
 }

@@ -7,24 +7,18 @@ use super::stacks;
 use super::syndrome::{Abort, Exception};
 use super::walk::{read_word, walk};
 use super::{gate, percore};
+use crate::app::{self, heap};
+use crate::mm::FaultError;
 use crate::mm::address::{LOWER_END, VirtAddr};
 use crate::platform::power;
 use crate::report::{self, APPLICATION_CRASH, APPLICATION_PANIC, Backtrace, KERNEL_BUG, OUT_OF_MEMORY, Turn};
 use crate::{console, println};
+use arrayvec::ArrayString;
 use core::arch::asm;
-use core::fmt;
+use core::fmt::{self, Write};
 use core::ops::Range;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU64, Ordering};
-
-/// Why a fault of the application was not resolved.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refused {
-    /// It has no business there.
-    Access,
-    /// No memory is left.
-    OutOfMemory,
-}
 
 /// The application's main stack.
 static STACK: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
@@ -43,9 +37,9 @@ fn is_stack_overflow(address: VirtAddr) -> bool {
     (start.saturating_sub(GUARD)..start).contains(&address.0)
 }
 
-/// Reports a crash of the application and ends the machine.
-pub(super) fn application_crash(frame: &Frame, exception: Exception, refused: Option<Refused>) -> ! {
-    let out_of_memory = refused == Some(Refused::OutOfMemory);
+/// Reports a crash of the application and ends the machine. `refused` says why the memory manager did not resolve a fault.
+pub(super) fn application_crash(frame: &Frame, exception: Exception, refused: Option<FaultError>) -> ! {
+    let out_of_memory = matches!(refused, Some(FaultError::OutOfMemory { .. }));
     start(if out_of_memory { OUT_OF_MEMORY } else { APPLICATION_CRASH }, &exception);
     let address = fault_address(exception);
     match address {
@@ -61,6 +55,7 @@ pub(super) fn application_crash(frame: &Frame, exception: Exception, refused: Op
     }
     print_registers(frame, frame.sp_el0);
     print_calls(frame, exception);
+    print_memory(out_of_memory);
     finish()
 }
 
@@ -83,6 +78,7 @@ pub(super) fn kernel_crash(frame: &Frame, exception: Exception) -> ! {
     }
     print_registers(frame, frame.sp_el1);
     print_calls(frame, exception);
+    print_memory(false);
     finish()
 }
 
@@ -98,6 +94,7 @@ pub(super) fn unexpected(frame: &Frame, esr: u64, kind: u64, sp: u64) -> ! {
     println!("    pc {:#018x}", frame.elr);
     print_registers(frame, sp);
     print_backtrace(None, frame.x[29]);
+    print_memory(false);
     finish()
 }
 
@@ -110,15 +107,44 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         start(KERNEL_BUG, &"panic");
         println!("ashlar: kernel bug: {info}");
         print_backtrace(None, record);
+        print_memory(false);
         finish()
     }
     // The message is formatted here, in application mode: its parts are the application's own code and memory.
-    start(APPLICATION_PANIC, &"panic");
-    println!("ashlar: the application {info}");
+    let out_of_memory = is_failed_allocation(info);
+    if out_of_memory {
+        start(OUT_OF_MEMORY, &"panic");
+        println!("ashlar: out of memory: the application {info}");
+    } else {
+        start(APPLICATION_PANIC, &"panic");
+        println!("ashlar: the application {info}");
+    }
     gate::call(move || {
         print_backtrace(None, record);
+        print_memory(out_of_memory);
         finish()
     })
+}
+
+/// Whether `info` is the panic of a failed allocation (`alloc::alloc::handle_alloc_error`), by its message.
+fn is_failed_allocation(info: &PanicInfo<'_>) -> bool {
+    let Some(bytes) = heap::refused() else { return false };
+    let mut expected = ArrayString::<64>::new();
+    let written = write!(expected, "memory allocation of {bytes} bytes failed");
+    let mut compared = Compared { rest: Some(&expected) };
+    written.is_ok() && write!(compared, "{}", info.message()).is_ok() && compared.rest == Some("")
+}
+
+/// Compares what is written with a text; `None` once they differ.
+struct Compared<'a> {
+    rest: Option<&'a str>,
+}
+
+impl fmt::Write for Compared<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.rest = self.rest.and_then(|rest| rest.strip_prefix(text));
+        Ok(())
+    }
 }
 
 /// Takes the console for the report of something that ends the machine with `status`; does not return when a report has
@@ -178,6 +204,18 @@ impl fmt::Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         console::print(format_args!("{text}"));
         Ok(())
+    }
+}
+
+/// How much memory there is; `in_full`, also who has it, which looks at every slot and takes its lock: for crashes of the
+/// application, which holds none.
+fn print_memory(in_full: bool) {
+    let Some(manager) = memory::started() else { return };
+    if let Some(statistics) = manager.frames().try_statistics() {
+        println!("{statistics}");
+    }
+    if in_full {
+        println!("{}", app::report::report());
     }
 }
 
