@@ -63,24 +63,26 @@ impl Memory {
         self.bank(first, count).is_some()
     }
 
-    /// Where the host has the byte at `at`, followed by the rest of its bank; `None` when it is not RAM.
-    pub(super) fn pointer(&self, at: PhysAddr) -> Option<*mut u8> {
-        let bank = self.bank(at.frame(), 1)?;
+    /// Where the host has the `bytes` bytes from `at`; `None` when they are not RAM.
+    fn find(&self, at: PhysAddr, bytes: usize) -> Option<*mut u8> {
+        let count = (at.0 as usize % PAGE_SIZE + bytes).div_ceil(PAGE_SIZE);
+        let bank = self.bank(at.frame(), count)?;
         // SAFETY: `bank` holds `at`'s frame, so the offset stays inside its one allocation.
         Some(unsafe { bank.bytes.add((at - bank.first.start()) as usize) })
     }
 
-    /// As [`Memory::pointer`], for `bytes` bytes.
+    /// Where the host has the byte at `at`, followed by the rest of its bank; `None` when it is not RAM.
+    pub(super) fn pointer(&self, at: PhysAddr) -> Option<*mut u8> {
+        self.find(at, 1)
+    }
+
+    /// As [`Memory::find`].
     ///
     /// # Panics
     ///
     /// When they are not RAM: the kernel computed a wrong address.
     fn span(&self, at: PhysAddr, bytes: usize) -> *mut u8 {
-        let count = (at.0 as usize % PAGE_SIZE + bytes).div_ceil(PAGE_SIZE);
-        match self.contains(at.frame(), count) {
-            true => self.pointer(at).unwrap_or_else(|| unreachable!("the bank was just found")),
-            false => panic!("{bytes} bytes at {at} are not in RAM"),
-        }
+        self.find(at, bytes).unwrap_or_else(|| panic!("{bytes} bytes at {at} are not in RAM"))
     }
 
     fn entry(&self, at: PhysAddr) -> &AtomicU64 {

@@ -40,7 +40,8 @@ fn entry_address(table: Frame, index: usize) -> PhysAddr {
 // every core's TLB before it returns.
 unsafe impl Mmu for SimMachine {
     fn read_entry(&self, table: Frame, index: usize, level: Level) -> Entry {
-        self.step(|_, _| descriptor::decode(self.memory.read_entry(entry_address(table, index)), level))
+        self.turn();
+        descriptor::decode(self.memory.read_entry(entry_address(table, index)), level)
     }
 
     unsafe fn write_entry(&self, table: Frame, index: usize, level: Level, entry: Entry) {
@@ -91,7 +92,8 @@ unsafe impl Mmu for SimMachine {
     }
 
     fn is_zero(&self, frame: Frame) -> bool {
-        self.step(|_, _| self.memory.is_zero(frame))
+        self.turn();
+        self.memory.is_zero(frame)
     }
 
     fn sync_code(&self, first: Frame, count: usize) {

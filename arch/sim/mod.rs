@@ -244,13 +244,18 @@ impl SimMachine {
         read
     }
 
-    /// One step of the core that runs.
-    fn step<R>(&self, act: impl FnOnce(usize, &mut State) -> R) -> R {
+    /// Lets the scheduler run other cores; then says which core runs.
+    fn turn(&self) -> usize {
         let hooks = *self.hooks.lock();
         if let Some(step) = hooks.step {
             step();
         }
-        let core = hooks.core.map_or_else(|| self.core.load(Ordering::Relaxed), |core| core());
+        hooks.core.map_or_else(|| self.core.load(Ordering::Relaxed), |core| core())
+    }
+
+    /// One step of the core that runs, and what the machine does by itself after it.
+    fn step<R>(&self, act: impl FnOnce(usize, &mut State) -> R) -> R {
+        let core = self.turn();
         let mut state = self.state.lock();
         let result = act(core, &mut state);
         state.speculate(&self.memory);
