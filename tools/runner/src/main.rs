@@ -26,6 +26,7 @@ use thiserror::Error;
 use crate::expect::Expectations;
 use crate::guest::{End, Outcome, Terms};
 use crate::image::Kernel;
+use crate::qemu::QemuError;
 use crate::symbols::Symbols;
 use crate::words::{Options, Timeout};
 
@@ -56,7 +57,7 @@ enum Failure {
     #[error(transparent)]
     Input(#[from] input::InputError),
     #[error(transparent)]
-    Qemu(#[from] qemu::QemuError),
+    Qemu(#[from] QemuError),
 }
 
 fn main() -> ExitCode {
@@ -118,7 +119,14 @@ impl Boot {
         for run in &expectations.runs {
             let name = if run.is_empty() { "defaults".into() } else { run.join(" ") };
             let started = Instant::now();
-            let (outcome, command) = self.boot(run, false)?;
+            let (outcome, command) = match self.boot(run, false) {
+                // Not every distribution's QEMU knows every board; where nobody reads the output, that is a failure.
+                Err(Failure::Qemu(error @ QemuError::Old { board: true, .. })) if std::env::var_os("CI").is_none() => {
+                    println!("boot with {name} ... skipped: {error}");
+                    continue;
+                }
+                result => result?,
+            };
             let mismatches = match outcome.end {
                 End::Status(status) => expectations.mismatches(status, &outcome.output),
                 _ => Vec::new(),
@@ -170,7 +178,7 @@ impl Boot {
         let terms = Terms { timeout, semihosting: options.semihosting, attached };
         let symbols = || Symbols::load(&self.elf, &here);
         let outcome =
-            guest::run(Command::new(qemu::PROGRAM).args(&arguments), terms, symbols).map_err(qemu::QemuError::Start)?;
+            guest::run(Command::new(qemu::PROGRAM).args(&arguments), terms, symbols).map_err(QemuError::Start)?;
         Ok((outcome, arguments))
     }
 
@@ -203,7 +211,13 @@ fn report(end: &End, arguments: &[OsString]) -> u8 {
             FAILED
         }
     };
-    let words: Vec<_> = arguments.iter().map(|word| format!("'{}'", word.display())).collect();
+    let words: Vec<_> = arguments.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
     eprintln!("ashlar-runner: it was started as {} {}", qemu::PROGRAM, words.join(" "));
     status
+}
+
+/// `word` as one types it for a shell.
+fn shell_word(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=,./:+@%".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

@@ -26,14 +26,16 @@ pub enum QemuError {
     #[error("{PROGRAM}: {0}")]
     Start(#[from] io::Error),
     /// Older than what the machine needs.
-    #[error("{PROGRAM} is version {found}, and machine={machine} needs {wanted} or newer: run tools/setup")]
+    #[error("{PROGRAM} is version {found}, and machine={machine} needs {wanted} or newer: run tools/setup --boards")]
     Old {
         /// What is installed.
         found: String,
         /// What would do.
-        wanted: u32,
+        wanted: &'static str,
         /// For which machine.
         machine: String,
+        /// That machine is an emulated board, not the one QEMU is made for.
+        board: bool,
     },
 }
 
@@ -48,9 +50,15 @@ pub fn check_version(machine: &str) -> Result<(), QemuError> {
     })?;
     let text = String::from_utf8_lossy(&output.stdout);
     let Some(found) = version(&text) else { return Ok(()) };
-    let (wanted, least) = if machine.starts_with("raspi4") { (9, (9, 0)) } else { (7, (7, 2)) };
+    let board = machine.starts_with("raspi4");
+    let (wanted, least) = if board { ("9.0", (9, 0)) } else { ("7.2", (7, 2)) };
     if found < least {
-        return Err(QemuError::Old { found: format!("{}.{}", found.0, found.1), wanted, machine: machine.into() });
+        return Err(QemuError::Old {
+            found: format!("{}.{}", found.0, found.1),
+            wanted,
+            machine: machine.into(),
+            board,
+        });
     }
     Ok(())
 }
