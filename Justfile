@@ -3,7 +3,7 @@ set positional-arguments
 target := "aarch64-unknown-none"
 # Crates that only the host runs, and those that only boot: neither is built by a bare `cargo test`.
 tools := "-p ashlar-runner -p index-reference -p mutate"
-apps := "-p index"
+apps := "-p hello -p index"
 
 # List the commands
 [private]

@@ -4,7 +4,9 @@
 ashlar_test::expect!(
     "run case=allocation memory=64M",
     "run case=huge-allocation memory=64M",
+    "run case=allocation memory=16M",
     "run case=touch memory=64M overcommit=on",
+    "run case=touch memory=64M overcommit=on fault=eager",
     "run case=touch memory=64M overcommit=on thp=never semihosting=off",
     "status 103",
     "output ashlar: out of memory: ",

@@ -21,7 +21,7 @@ const GUARD: usize = 64 << 10;
 /// There is no memory for it.
 pub(crate) fn map() -> Result<Range<VirtAddr>, MemoryError> {
     let manager = memory::manager();
-    let eighth = usize::try_from((manager.commit_limit() / 8).saturating_mul(PAGE_SIZE as u64)).unwrap_or(usize::MAX);
+    let eighth = manager.frames().statistics().total * PAGE_SIZE / 8;
     let length = eighth.clamp(SMALLEST, LARGEST).next_multiple_of(PAGE_SIZE);
     let stack = manager.map(MapRequest::new(length))?;
     manager.protect(stack.start, GUARD, Access::NONE)?;

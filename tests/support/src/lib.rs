@@ -69,7 +69,8 @@ macro_rules! expect {
         #[cfg(target_os = "none")]
         ::core::arch::global_asm!(
             ".pushsection .ashlar.expect, \"\", @progbits",
-            $(concat!(".ascii \"", $line, "\\n\"")),+,
+            // The literal as it was written: what is escaped in it is escaped for the assembler too.
+            $(concat!(".ascii ", stringify!($line)), ".ascii \"\\n\""),+,
             ".popsection"
         );
     };
