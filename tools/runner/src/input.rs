@@ -14,8 +14,8 @@ use walkdir::WalkDir;
 
 use crate::words::Input;
 
-/// What the default input aims at, and the least that makes it worth indexing, in bytes.
-const AIM: u64 = 64 << 20;
+/// What the default input aims at, and the least that makes it worth indexing, in bytes of text.
+const AIM: u64 = 48 << 20;
 const ENOUGH: u64 = 32 << 20;
 
 /// What counts as text in the default input.
@@ -51,6 +51,13 @@ struct Entry {
     path: PathBuf,
     size: u64,
     modified: Option<std::time::SystemTime>,
+}
+
+impl Entry {
+    /// About how much of the file is text: most of a documentation page is markup.
+    fn text(&self) -> u64 {
+        if self.path.extension() == Some(OsStr::new("html")) { self.size / 4 } else { self.size }
+    }
 }
 
 /// Packs `input` and returns the archive's path below `directory`; one that is there already is used again when no
@@ -150,19 +157,20 @@ fn default_files() -> Result<Vec<Entry>, InputError> {
     if combined.is_empty() { Err(InputError::NoDefault) } else { Ok(texts(combined)) }
 }
 
-/// The text files among `entries`, in order, until they come to [`AIM`] bytes.
+/// The text files among `entries`, in order, until they come to [`AIM`] bytes of text.
 fn texts(entries: Vec<Entry>) -> Vec<Entry> {
     let mut sum = 0;
     let is_text = |entry: &Entry| TEXT.iter().any(|text| entry.path.extension() == Some(OsStr::new(text)));
     let mut fits = |entry: &Entry| {
-        sum += entry.size;
-        sum - entry.size < AIM
+        let before = sum;
+        sum += entry.text();
+        before < AIM
     };
     entries.into_iter().filter(is_text).take_while(|entry| fits(entry)).collect()
 }
 
 fn total(entries: &[Entry]) -> u64 {
-    entries.iter().map(|entry| entry.size).sum()
+    entries.iter().map(Entry::text).sum()
 }
 
 /// Writes the archive. A file that has shrunk or grown since it was listed is an error.
@@ -258,8 +266,9 @@ mod tests {
     #[test]
     fn the_default_takes_texts_up_to_its_aim() {
         let entry = |name: &str, size| Entry { name: name.into(), path: name.into(), size, modified: None };
-        let listed = vec![entry("a.rs", AIM - 1), entry("b.png", 9), entry("c.md", 5), entry("d.txt", 1)];
+        let listed =
+            vec![entry("a.rs", AIM - 2), entry("b.png", 9), entry("c.html", 4), entry("d.md", 5), entry("e.txt", 1)];
         let names: Vec<_> = texts(listed).into_iter().map(|entry| entry.name).collect();
-        assert_eq!(names, ["a.rs", "c.md"]);
+        assert_eq!(names, ["a.rs", "c.html", "d.md"]);
     }
 }

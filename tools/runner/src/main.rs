@@ -189,7 +189,8 @@ impl Boot {
 
     /// Where packed input is kept: in the target directory, which cargo marks by a file.
     fn cache(&self) -> PathBuf {
-        let target = self.elf.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
+        let marked = |directory: &&Path| directory.join("CACHEDIR.TAG").exists();
+        let target = self.elf.ancestors().filter(marked).last();
         target.map_or_else(std::env::temp_dir, Path::to_path_buf).join("ashlar-input")
     }
 }
