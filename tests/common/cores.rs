@@ -1,6 +1,8 @@
 //! Simulated cores as threads that run one at a time and may be switched at every step of the machine. The order is
 //! drawn from a seed, so a failure comes back.
 
+#![allow(dead_code, reason = "no test file uses all of it")]
+
 use ashlar::arch::sim::{Rule, SimConfig, SimMachine, Violation};
 use ashlar::sync::Waiting;
 use shuttle::scheduler::RandomScheduler;
