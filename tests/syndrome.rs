@@ -1,7 +1,7 @@
 //! ESR_EL1 and FAR_EL1 as the processor writes them, and what they mean.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-use ashlar::arch::aarch64::syndrome::{Abort, Cause, Exception};
+use ashlar::arch::aarch64::syndrome::{Abort, Cause, Exception, memory_fault};
 use ashlar::mm::address::VirtAddr;
 use ashlar::mm::mmu::Access;
 
@@ -65,4 +65,22 @@ fn upper_bits_are_ignored() {
     assert_eq!(Exception::decode(0x00ff_ffff_9600_0047, FAR), Exception::decode(0x9600_0047, FAR));
 }
 
-ashlar_test::tests! { golden_values, address_not_valid, upper_bits_are_ignored }
+/// The short way to what a page fault was about says the same as the long one, whatever the class and status.
+fn memory_faults_are_decoded_alike() {
+    for class in 0..64 {
+        for iss in (0..1 << 11).map(|iss| 0x15a_0000 | iss) {
+            let esr = class << 26 | iss;
+            let expected = match Exception::decode(esr, FAR) {
+                Exception::Abort(Abort {
+                    access,
+                    cause: Cause::Translation(_) | Cause::AccessFlag(_) | Cause::Permission(_),
+                    ..
+                }) => Some(access),
+                _ => None,
+            };
+            assert_eq!(memory_fault(esr), expected, "ESR {esr:#x}");
+        }
+    }
+}
+
+ashlar_test::tests! { golden_values, address_not_valid, upper_bits_are_ignored, memory_faults_are_decoded_alike }

@@ -51,43 +51,66 @@ pub use fields::DESCRIPTOR;
 /// # Panics
 ///
 /// When the entry cannot stand at that level (a page at level 2, a misaligned block), or allows nothing: kernel bugs.
+#[inline]
 pub fn encode(entry: Entry, level: Level) -> u64 {
     match entry {
         Entry::Invalid => 0,
-        Entry::Table(frame) => {
-            assert!(level != Level::Three, "table descriptor at level 3");
+        Entry::Table(frame) if level != Level::Three => {
             (DESCRIPTOR::VALID::SET + DESCRIPTOR::TABLE_OR_PAGE::SET + DESCRIPTOR::OUTPUT.val(frame.0)).value
         }
-        Entry::Block { frame, attributes } => {
-            assert!(level == Level::Two, "block descriptor at {level:?}");
-            assert!(frame.0 % PAGES_PER_SLOT as u64 == 0, "block descriptor for {frame:?}, not aligned to 2 MiB");
+        Entry::Block { frame, attributes } if level == Level::Two && frame.0.is_multiple_of(PAGES_PER_SLOT as u64) => {
             leaf(frame, attributes)
         }
-        Entry::Page { frame, attributes, contiguous } => {
-            assert!(level == Level::Three, "page descriptor at {level:?}");
+        Entry::Page { frame, attributes, contiguous } if level == Level::Three => {
             let contiguous = DESCRIPTOR::CONTIGUOUS.val(contiguous as u64).value;
             leaf(frame, attributes) | DESCRIPTOR::TABLE_OR_PAGE::SET.value | contiguous
         }
+        _ => misplaced(entry, level),
     }
 }
 
-fn leaf(frame: Frame, Attributes { access, accessed }: Attributes) -> u64 {
-    let none = access == Access::NONE;
-    assert!((access.read || none) && !(access.write && access.execute), "a leaf for {access:?}");
-    (DESCRIPTOR::VALID::SET
-        + DESCRIPTOR::ATTRIBUTE_INDEX::Normal
-        + DESCRIPTOR::READ_ONLY.val(!access.write as u64)
-        + DESCRIPTOR::SHAREABILITY::InnerShareable
-        + DESCRIPTOR::ACCESSED.val((accessed && !none) as u64)
-        + DESCRIPTOR::NOT_GLOBAL::SET
-        + DESCRIPTOR::OUTPUT.val(frame.0)
-        + DESCRIPTOR::PXN.val(!access.execute as u64)
-        + DESCRIPTOR::UXN::SET
-        + DESCRIPTOR::NO_ACCESS.val(none as u64))
-    .value
+/// Apart, so that what is formatted does not have to be in memory where nothing is wrong.
+#[cold]
+#[inline(never)]
+fn misplaced(entry: Entry, level: Level) -> ! {
+    panic!("{entry:?} cannot stand at {level:?}")
 }
 
+#[cold]
+#[inline(never)]
+fn impossible(access: Access) -> ! {
+    panic!("a leaf for {access:?}")
+}
+
+#[inline]
+fn leaf(frame: Frame, Attributes { access, accessed }: Attributes) -> u64 {
+    let fixed = LEAVES[access.read as usize | (access.write as usize) << 1 | (access.execute as usize) << 2];
+    if fixed == 0 {
+        impossible(access);
+    }
+    let accessed = DESCRIPTOR::ACCESSED.val((accessed && access.read) as u64).value;
+    fixed | accessed | DESCRIPTOR::OUTPUT.val(frame.0).value
+}
+
+/// What a leaf says by what may be done: bit 0 read, bit 1 write, bit 2 execute. 0 is an access that no leaf can give.
+const LEAVES: [u64; 8] = {
+    const ALL: u64 = DESCRIPTOR::VALID::SET.value
+        | DESCRIPTOR::ATTRIBUTE_INDEX::Normal.value
+        | DESCRIPTOR::SHAREABILITY::InnerShareable.value
+        | DESCRIPTOR::NOT_GLOBAL::SET.value
+        | DESCRIPTOR::UXN::SET.value;
+    const READ_ONLY: u64 = DESCRIPTOR::READ_ONLY::SET.value;
+    const PXN: u64 = DESCRIPTOR::PXN::SET.value;
+    let mut leaves = [0; 8];
+    leaves[0b000] = ALL | READ_ONLY | PXN | DESCRIPTOR::NO_ACCESS::SET.value;
+    leaves[0b001] = ALL | READ_ONLY | PXN;
+    leaves[0b011] = ALL | PXN;
+    leaves[0b101] = ALL | READ_ONLY;
+    leaves
+};
+
 /// What `raw` means in a table of `level`. A reserved encoding reads as [`Entry::Invalid`], as the walker takes it.
+#[inline]
 pub fn decode(raw: u64, level: Level) -> Entry {
     let descriptor: LocalRegisterCopy<u64, DESCRIPTOR::Register> = LocalRegisterCopy::new(raw);
     if !descriptor.is_set(DESCRIPTOR::VALID) {

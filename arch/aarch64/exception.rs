@@ -1,8 +1,8 @@
 //! What happens after `exception.s` has saved the registers.
 
-use super::syndrome::{Abort, Cause, Exception};
+use super::syndrome::{Exception, memory_fault};
 use super::{memory, report};
-use crate::mm::address::LOWER_END;
+use crate::mm::address::{LOWER_END, VirtAddr};
 use core::arch::global_asm;
 use core::mem::offset_of;
 
@@ -44,19 +44,14 @@ const _: () = assert!(
 /// A synchronous exception in application mode. Returning resumes the application.
 #[unsafe(no_mangle)]
 extern "C" fn application_exception(frame: &mut Frame, esr: u64, far: u64) {
-    let exception = Exception::decode(esr, far);
-    let refused = match exception {
-        Exception::Abort(Abort {
-            access,
-            address: Some(address),
-            cause: Cause::Translation(_) | Cause::AccessFlag(_) | Cause::Permission(_),
-        }) if address.0 < LOWER_END => match memory::fault(address, access) {
+    let refused = match memory_fault(esr) {
+        Some(access) if far < LOWER_END => match memory::fault(VirtAddr(far), access) {
             Ok(()) => return,
             Err(refused) => Some(refused),
         },
         _ => None,
     };
-    report::application_crash(frame, exception, refused)
+    report::application_crash(frame, Exception::decode(esr, far), refused)
 }
 
 /// An interrupt or SError in application mode: none is enabled.

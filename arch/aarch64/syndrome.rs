@@ -112,6 +112,23 @@ impl Exception {
     }
 }
 
+/// The access behind a translation, access flag or permission fault; `None` for every other exception. What
+/// [`Exception::decode`] says, for the way that every page fault takes.
+#[inline]
+pub fn memory_fault(esr: u64) -> Option<Access> {
+    let class = esr >> 26 & 0x3f;
+    // Status codes 0b0001LL, 0b0010LL and 0b0011LL.
+    if !(0b000100..=0b001111).contains(&(esr & 0x3f)) {
+        return None;
+    }
+    match class {
+        0b100100 | 0b100101 if esr & u64::from(WNR) != 0 => Some(Access::READ_WRITE),
+        0b100100 | 0b100101 => Some(Access::READ),
+        0b100000 | 0b100001 => Some(Access::READ_EXECUTE),
+        _ => None,
+    }
+}
+
 /// ISS.WnR of a data abort: a store, or cache maintenance that needs the right to store.
 const WNR: u32 = 1 << 6;
 /// ISS.FnV: FAR_EL1 means nothing.
