@@ -361,7 +361,7 @@ fn bad_ranges_are_refused_by_name() {
         Err(MemoryError::OutsideSpace { address: last, length: 2 * PAGE_SIZE })
     );
     mm.map(MapRequest::new(PAGE_SIZE).at(last)).expect("the last page may be mapped");
-    let high = VirtAddr(u64::MAX & !0xFFF);
+    let high = VirtAddr(!0xFFF);
     assert!(matches!(mm.unmap(high, usize::MAX), Err(MemoryError::OutsideSpace { .. })));
     assert_eq!(
         mm.map(MapRequest::new(PAGE_SIZE).at(start + PAGE_SIZE as u64)),

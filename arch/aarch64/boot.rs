@@ -77,7 +77,8 @@ extern "C" fn run_application() -> ! {
     DAIF.modify(DAIF::A::Unmasked);
     // SAFETY: kernel mode, and the stack is the application's.
     let status = unsafe { gate::enter_application(ashlar_application, stack.end) };
-    power::exit(status.clamp(0, u8::MAX.into()) as u8)
+    // What does not fit is no success.
+    power::exit(u8::try_from(status).unwrap_or(u8::MAX))
 }
 
 /// Maps the device tree and reads it.
