@@ -91,8 +91,7 @@ pub fn main() -> Result<(), Error> {
     let mut last = time::now();
 
     let files = ashlar::input::files()?;
-    let bytes = files.iter().map(|(_, contents)| contents.len()).sum();
-    let mut corpus = Corpus::with_capacity(bytes)?;
+    let mut corpus = Corpus::with_capacity(files.archive_bytes())?;
     for (name, contents) in files.iter() {
         corpus.add(name, contents)?;
     }
