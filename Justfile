@@ -4,6 +4,8 @@ target := "aarch64-unknown-none"
 # Crates that only the host runs, and those that only boot: neither is built by a bare `cargo test`.
 tools := "-p ashlar-runner -p index-reference -p mutate"
 apps := "-p hello -p index"
+# What `just compare` asks.
+questions := 'query="memory allocation" query=iterator phrase="raw pointer" phrase="of the"'
 
 # List the commands
 [private]
@@ -31,6 +33,11 @@ check: setup && test
 # Boot the default application with QEMU waiting for GDB; prints GDB's command
 debug *words: setup
     cargo run --quiet --release -p index --target {{ target }} -- input=default gdb=on "$@"
+
+# Compare the application's answers on the default input with a plain host program's
+compare: setup
+    cargo run --quiet --release -p index --target {{ target }} -- input=default {{ questions }} > target/answers.txt
+    cargo run --quiet --release -p index-reference -- input="$(ls -t target/ashlar-input/*.cpio | head -n 1)" guest=target/answers.txt {{ questions }}
 
 # Put each listed mistake into a copy of the tree and expect the tests to notice; words: names of mistakes
 mutate *names: setup
