@@ -414,7 +414,36 @@ fn describes_an_address() {
     assert!(text.contains("in no region") && text.contains("never touched"), "{text}");
 }
 
+/// Memory that was written, by the application or to zero it, is synchronized before it can be fetched: pages, groups, blocks
+/// and parts of them. The simulated machine tells when not.
+fn code_is_synchronized_before_it_runs() {
+    for policy in [HugePolicy::Never, HugePolicy::Default] {
+        for mode in [FaultMode::Adaptive, FaultMode::Eager] {
+            let world = World::new(16 * MIB, 1, 1);
+            world.mm.policy().set_fault_mode(mode);
+            let start = world.mm.map(MapRequest::new(BLOCK_SIZE).policy(policy)).unwrap().start;
+            let pages = [0, 1, 16, 511].map(|page| start + (page * PAGE_SIZE) as u64);
+            for page in pages {
+                world.put(page, 1);
+            }
+            for (from, length) in [(pages[1], PAGE_SIZE), (start, BLOCK_SIZE)] {
+                world.mm.protect(from, length, Access::READ_EXECUTE).unwrap();
+                world.execute(pages[1]).unwrap();
+            }
+            for page in pages {
+                world.execute(page).unwrap();
+            }
+            // Never touched, and touched again after a release.
+            world.execute(start + (300 * PAGE_SIZE) as u64).unwrap();
+            world.mm.release(start, BLOCK_SIZE).unwrap();
+            world.execute(start).unwrap();
+            world.check();
+        }
+    }
+}
+
 ashlar_test::tests! {
+    code_is_synchronized_before_it_runs,
     eager_fault_maps_a_block,
     adaptive_fault_maps_a_group_and_promotes_when_full,
     sparse_use_does_not_bloat,

@@ -192,6 +192,9 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         debug_assert_eq!(self.state.mapping, Mapping::Empty);
         self.mm.frames.make_home(block, self.owner());
         self.mm.frames.set_absent(block, 0);
+        if attributes.access.execute {
+            self.mm.machine.sync_code(block.frame(0), PAGES_PER_SLOT);
+        }
         let mut pending = Pending::new();
         self.set_entry(Entry::Block { frame: block.frame(0), attributes }, &mut pending);
         self.mm.settle(pending);
@@ -210,6 +213,9 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
 
     /// Maps absent pages `range` to consecutive zeroed frames from `frame` on, linking `table` (zeroed) if the slot has none yet.
     pub(super) fn install(&mut self, table: Frame, range: Range<usize>, frame: Frame, attributes: Attributes) {
+        if attributes.access.execute {
+            self.mm.machine.sync_code(frame, range.len());
+        }
         install_pages(&self.mm.machine, table, range.clone(), frame, attributes);
         if self.state.mapping == Mapping::Empty {
             let mut pending = Pending::new();
@@ -340,6 +346,9 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Gives the present pages of `range` other attributes: in place where the range is whole, after a split where it
     /// cuts a block.
     pub(super) fn protect(&mut self, range: Range<usize>, attributes: Attributes) {
+        if attributes.access.execute {
+            self.sync_code(range.clone());
+        }
         let mut pending = Pending::new();
         match self.state.mapping {
             Mapping::Empty => {}
@@ -357,6 +366,17 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             }
         }
         self.mm.settle(pending);
+    }
+
+    /// Makes what was written to the present pages of `range` fetchable, before they become executable.
+    fn sync_code(&self, range: Range<usize>) {
+        for index in range {
+            if let Some((frame, attributes)) = self.leaf(index)
+                && !attributes.access.execute
+            {
+                self.mm.machine.sync_code(frame, 1);
+            }
+        }
     }
 
     /// A frame for a level-3 table, all invalid.

@@ -68,6 +68,11 @@ impl World {
         u64::from_le_bytes(bytes.try_into().expect("eight bytes"))
     }
 
+    /// Fetches an instruction as the application.
+    pub fn execute(&self, at: VirtAddr) -> Result<(), FaultError> {
+        self.touch(|machine| machine.execute(at))
+    }
+
     fn touch<R>(&self, access: impl FnMut(&SimMachine) -> Result<R, SimFault>) -> Result<R, FaultError> {
         match self.mm.machine().retry(access, |fault| self.mm.fault(fault.va, fault.access)) {
             Ok(result) => Ok(result),
