@@ -21,6 +21,7 @@ test: setup
     cargo test
     cargo test {{ tools }}
     cargo test --target {{ target }}
+    cargo run --quiet --release -p hello --target {{ target }} -- memory=16M
 
 # Check format, lints and all tests
 check: setup && test
