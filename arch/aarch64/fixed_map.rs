@@ -47,7 +47,8 @@ pub fn map_tree(tree: PhysAddr, bytes: usize) -> (*mut u8, usize) {
 ///
 /// # Panics
 ///
-/// When the window has no such page: a machine that needs more tables than that cannot be told from a kernel bug.
+/// When the window has no such page: a kernel bug. Each border of a range of RAM costs two tables at most, and a device
+/// tree has fewer than 200 that are read.
 pub(super) fn window(slot: usize, table: PhysAddr) -> &'static [AtomicU64; 512] {
     assert!(slot < layout::TABLE_WINDOW_PAGES, "more tables than the window shows");
     map(layout::TREE_PAGES + slot, table, 1);
