@@ -71,7 +71,8 @@ macro_rules! expect {
             ".pushsection .ashlar.expect, \"\", @progbits",
             // The literal as it was written: what is escaped in it is escaped for the assembler too.
             $(concat!(".ascii ", stringify!($line)), ".ascii \"\\n\""),+,
-            ".popsection"
+            ".popsection",
+            options(raw)
         );
     };
 }
