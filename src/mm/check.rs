@@ -2,11 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
-use super::address::{BLOCK_SIZE, LOWER_END, PAGES_PER_SLOT};
+use super::address::{BLOCK_SIZE, Frame, LOWER_END, PAGES_PER_GROUP, PAGES_PER_SLOT};
 use super::huge::policy::HugePolicy;
 use super::mmu::{Access, Attributes, Entry, Level, Mmu};
 use super::slot::{LockedSlot, Mapping};
-use super::table::update::group_of;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -75,9 +74,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
             (Mapping::Table(table), Entry::Table(linked)) => {
                 assert_eq!(table, linked, "slot {number:#x} links another table");
                 assert!(!state.present.is_empty(), "SL-4: slot {number:#x} has a table without pages");
-                for index in 0..PAGES_PER_SLOT {
-                    self.check_page(index);
-                }
+                (0..PAGES_PER_SLOT).for_each(|index| self.check_page(index));
+                (0..PAGES_PER_SLOT).step_by(PAGES_PER_GROUP).for_each(|start| self.check_group(table, start));
             }
             (mapping, entry) => panic!("slot {number:#x} is {mapping:?}, its descriptor {entry:?}"),
         }
@@ -100,20 +98,21 @@ impl<M: Mmu> LockedSlot<'_, M> {
         if !at_home {
             assert_eq!(self.mm.frames.owner(frame), Some((self.owner(), index)), "{frame:?} of {page:?}");
         }
-        let Mapping::Table(table) = state.mapping else { return };
-        let read = |index| self.mm.machine.read_entry(table, index, Level::Three);
-        if let Entry::Page { contiguous: true, .. } = read(index) {
-            let group = group_of(index);
-            let first = frame.0 - (index - group.start) as u64;
-            assert!(first.is_multiple_of(16), "{page:?} has the contiguous bit over unaligned frames");
-            for (other, frame) in group.zip(first..) {
-                let Entry::Page { frame: found, attributes: equal, contiguous: true } = read(other) else {
-                    panic!("{page:?} has the contiguous bit, its group does not");
-                };
-                assert_eq!((found.0, equal), (frame, attributes), "the group of {page:?} is not one");
-            }
-        }
         // The lock order forbids to take the space's lock here, so the region's access is checked by the model.
         assert!(attributes == Attributes::new(attributes.access), "{page:?} has the access flag clear");
+    }
+    /// The contiguous bit is set in none of a group's 16 descriptors, or in all, and then they are one translation.
+    fn check_group(&self, table: Frame, start: usize) {
+        let entries: [Entry; PAGES_PER_GROUP] =
+            core::array::from_fn(|offset| self.mm.machine.read_entry(table, start + offset, Level::Three));
+        let contiguous = |entry: &Entry| matches!(entry, Entry::Page { contiguous: true, .. });
+        if !entries.iter().any(contiguous) {
+            return;
+        }
+        let (frame, attributes) = entries[0].leaf().expect("a page of a contiguous group is valid");
+        assert!(frame.0.is_multiple_of(PAGES_PER_GROUP as u64), "a contiguous group begins at {frame:?}");
+        for (entry, offset) in entries.into_iter().zip(0..) {
+            assert_eq!(entry, Entry::Page { frame: frame + offset, attributes, contiguous: true });
+        }
     }
 }
