@@ -148,6 +148,27 @@ mod programs {
         }
     }
 
+    /// Maps and unmaps pages in slots that the other core uses as well.
+    fn come_and_go(world: &World, offset: u64) {
+        let page = |index: u64| START + (BLOCK_SIZE as u64 + (2 * index + offset) * PAGE_SIZE as u64);
+        for index in 0..3 {
+            world.mm.map(MapRequest::new(PAGE_SIZE).at(page(index))).expect("the page is this core's");
+            world.put(512 + 2 * index + offset, 1 + offset as u8);
+        }
+        for index in 0..2 {
+            assert_eq!(world.get(512 + 2 * index + offset), 1 + offset as u8);
+            world.mm.unmap(page(index), PAGE_SIZE).expect("mapped");
+        }
+    }
+
+    pub fn maps_and_unmaps_side_by_side() {
+        let end = |world: &World| {
+            assert_eq!((world.get(516), world.get(517)), (1, 2));
+            assert_eq!((world.mm.usage().regions, world.mm.usage().pages), (2, 2), "516 and 517 are one region");
+        };
+        race(World::new, |world| come_and_go(world, 0), |world| come_and_go(world, 1), end);
+    }
+
     fn unmap(world: &World) {
         world.mm.unmap(START, BLOCK_SIZE).expect("a whole region");
     }
@@ -252,6 +273,8 @@ ashlar_test::tests! {
     first_touches_of_one_slot,
     #[cfg(not(target_os = "none"))]
     first_touches_of_one_slot_zero_one_block,
+    #[cfg(not(target_os = "none"))]
+    maps_and_unmaps_side_by_side,
     #[cfg(not(target_os = "none"))]
     touch_against_unmap,
     #[cfg(not(target_os = "none"))]

@@ -82,8 +82,8 @@ impl<M: Mmu> MemoryManager<M> {
     pub fn populate(&self, start: VirtAddr, length: usize) -> Result<(), FaultError> {
         let pages = super::address::pages_covering(start, length).ok_or(FaultError::NoRegion { address: start })?;
         for page in pages.map(Page) {
-            let access = self.with_region(page.start(), |_, region| region.access);
-            let access = access.ok_or(FaultError::NoRegion { address: page.start() })?;
+            let (_, Region { access, .. }) =
+                self.region(page.start()).ok_or(FaultError::NoRegion { address: page.start() })?;
             let present = self
                 .directory
                 .get(page.slot())
@@ -95,13 +95,12 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(())
     }
 
-    /// The region over `address`, with its range of pages, for `look`.
-    pub(super) fn with_region<R>(&self, address: VirtAddr, look: impl FnOnce(Range<u64>, Region) -> R) -> Option<R> {
+    /// The region over `address`, with its range of pages.
+    pub fn region(&self, address: VirtAddr) -> Option<(Range<u64>, Region)> {
         if address.0 >= LOWER_END {
             return None;
         }
-        let space = self.space.lock();
-        space.regions.find(address.page().0).map(|(range, region)| look(range, region))
+        self.space.lock().regions.find(address.page().0)
     }
 
     /// Looks up the region and the slot, and makes the slot's record if this is its first touch. `None` without memory for that.

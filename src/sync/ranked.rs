@@ -1,5 +1,5 @@
 //! A spinlock that knows its place in the lock order.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -41,6 +41,8 @@ pub struct Waiting {
     pub context: fn() -> usize,
     /// What a context does each time it finds a lock taken.
     pub relax: fn(),
+    /// Called in debug builds before a lock is taken or tried: where a scheduler of tests may switch.
+    pub switch: fn(),
 }
 
 impl Waiting {
@@ -52,6 +54,14 @@ impl Waiting {
 
 fn context() -> usize {
     WAITING.get().map_or(0, |waiting| (waiting.context)())
+}
+
+fn switch() {
+    if cfg!(debug_assertions)
+        && let Some(waiting) = WAITING.get()
+    {
+        (waiting.switch)();
+    }
 }
 
 /// What a context does while it waits for another.
@@ -93,6 +103,7 @@ impl<T> Ranked<T> {
     /// Takes the lock; spins while another holds it.
     #[inline]
     pub fn lock(&self) -> Guard<'_, T> {
+        switch();
         if cfg!(debug_assertions) {
             self.check();
         }
@@ -102,6 +113,7 @@ impl<T> Ranked<T> {
     /// Takes the lock if it is free, whatever else is held: the way from a frame back to its slot.
     #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        switch();
         self.lock.try_lock().map(|inner| self.guard(inner))
     }
 

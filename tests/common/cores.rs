@@ -68,7 +68,12 @@ impl Outcome {
 
 /// Runs `program` as core 0 on a fresh machine for each of `schedules` schedules; it returns the violations.
 pub fn interleave(schedules: usize, program: impl Fn(SimMachine) -> Vec<Violation> + Send + Sync + 'static) -> Outcome {
-    Waiting { context: || TEST.with(|test| test * CORES) + current(), relax: shuttle::thread::yield_now }.install();
+    Waiting {
+        context: || TEST.with(|test| test * CORES) + current(),
+        relax: shuttle::thread::yield_now,
+        switch: shuttle::thread::yield_now,
+    }
+    .install();
     NOTED.set(0);
     let rules = Arc::new(Mutex::new(BTreeSet::new()));
     let (found, seed) = (rules.clone(), AtomicU64::new(SEED));

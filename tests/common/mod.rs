@@ -41,7 +41,11 @@ pub fn threads_are_contexts() {
     std::thread_local! {
         static CONTEXT: usize = NEXT.fetch_add(1, Ordering::Relaxed);
     }
-    let waiting = ashlar::sync::Waiting { context: || CONTEXT.with(|&context| context), relax: std::thread::yield_now };
+    let waiting = ashlar::sync::Waiting {
+        context: || CONTEXT.with(|&context| context),
+        relax: std::thread::yield_now,
+        switch: || (),
+    };
     waiting.install();
 }
 

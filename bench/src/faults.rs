@@ -1,0 +1,111 @@
+//! First touches, and splits.
+
+use crate::sample::{figure, median, report, time};
+use alloc::vec::Vec;
+use ashlar::arch::aarch64::{gate, memory};
+use ashlar::memory::{Access, Mapping, is_huge, map};
+use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_SLOT};
+use ashlar::mm::frame::Class;
+use ashlar::mm::huge::FaultMode;
+use ashlar::mm::huge::policy::Enabled;
+use ashlar::mm::mmu::Mmu;
+
+const SLOTS: usize = 32;
+
+/// Measures all of them.
+pub fn measure() {
+    let zeroing = zeroing();
+    eager(zeroing);
+    group();
+    fill_slot();
+    page();
+    splits();
+}
+
+fn set_policy(enabled: Enabled, mode: FaultMode) {
+    gate::call(move || {
+        memory::manager().policy().set_enabled(enabled);
+        memory::manager().policy().set_fault_mode(mode);
+    });
+}
+
+fn slots(count: usize) -> Mapping {
+    map(count * BLOCK_SIZE).expect("RAM has room for the benchmark")
+}
+
+fn touch(memory: &mut Mapping, offset: usize) {
+    // SAFETY: `offset` is in the mapping, which is borrowed mutably; volatile, so that the store is made.
+    unsafe { memory.as_mut_slice().as_mut_ptr().add(offset).write_volatile(1) }
+}
+
+/// What zeroing 2 MiB takes by itself.
+fn zeroing() -> u64 {
+    gate::call(|| {
+        let manager = memory::manager();
+        let block = manager.frames().allocate_block().expect("a free block");
+        let ticks = time(|| manager.machine().zero(block.frame(0), PAGES_PER_SLOT));
+        manager.frames().free_block(block);
+        ticks
+    })
+}
+
+fn eager(zeroing: u64) {
+    set_policy(Enabled::Always, FaultMode::Eager);
+    let mut memory = slots(SLOTS);
+    let samples: Vec<u64> = (0..SLOTS).map(|slot| time(|| touch(&mut memory, slot * BLOCK_SIZE))).collect();
+    assert!(is_huge(memory.as_slice().as_ptr()));
+    let whole = median(samples.clone());
+    report("fault_slot_eager", samples);
+    figure("fault_slot_eager_beyond_zeroing", whole.saturating_sub(zeroing), "instructions");
+}
+
+fn group() {
+    set_policy(Enabled::Always, FaultMode::Adaptive);
+    let mut memory = slots(SLOTS);
+    report("fault_group", (0..SLOTS).map(|slot| time(|| touch(&mut memory, slot * BLOCK_SIZE))).collect());
+}
+
+fn fill_slot() {
+    let mut memory = slots(SLOTS);
+    let fill =
+        |slot| time(|| (0..PAGES_PER_SLOT).for_each(|page| touch(&mut memory, slot * BLOCK_SIZE + page * PAGE_SIZE)));
+    let samples = (0..SLOTS).map(fill).collect();
+    assert!(is_huge(memory.as_slice().as_ptr()));
+    report("fill_slot", samples);
+}
+
+/// First touches with no block and no group to be had: the policy allows them, memory is in single frames.
+fn page() {
+    let mut memory = slots(1);
+    let mut kept = slots(1);
+    touch(&mut kept, 0);
+    let frames = || memory::manager().frames();
+    // Every second frame of what is left is free.
+    let singles: Vec<_> = core::iter::from_fn(|| gate::call(move || frames().allocate(0, Class::Movable))).collect();
+    for &frame in singles.iter().skip(1).step_by(2) {
+        gate::call(move || frames().free(frame, 0));
+    }
+    let samples = (1..PAGES_PER_SLOT).map(|page| time(|| touch(&mut memory, page * PAGE_SIZE))).collect();
+    assert!(!is_huge(memory.as_slice().as_ptr()));
+    report("fault_page", samples);
+    for &frame in singles.iter().step_by(2) {
+        gate::call(move || frames().free(frame, 0));
+    }
+}
+
+/// A page in the middle of a block is released, or protected.
+fn splits() {
+    set_policy(Enabled::Always, FaultMode::Eager);
+    let mut memory = slots(2 * SLOTS);
+    (0..2 * SLOTS).for_each(|slot| touch(&mut memory, slot * BLOCK_SIZE));
+    assert!(is_huge(memory.as_slice().as_ptr()));
+    let start = memory.start();
+    let page = |slot: usize| start + (slot * BLOCK_SIZE + 100 * PAGE_SIZE) as u64;
+    let release = |slot| time(|| gate::call(move || memory::manager().release(page(slot), PAGE_SIZE)).expect("mapped"));
+    report("split_release", (0..SLOTS).map(release).collect());
+    let protect = |slot| {
+        time(|| gate::call(move || memory::manager().protect(page(slot), PAGE_SIZE, Access::READ)).expect("mapped"))
+    };
+    report("split_protect", (SLOTS..2 * SLOTS).map(protect).collect());
+    assert!(!is_huge(memory.as_slice().as_ptr()));
+}

@@ -1,0 +1,29 @@
+//! Measures the memory manager from inside. Prints a line `figure NAME VALUE UNIT` for each figure; `just bench` makes a
+//! table of them.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+extern crate alloc;
+
+#[cfg(target_os = "none")]
+mod faults;
+#[cfg(target_os = "none")]
+mod lookup;
+#[cfg(target_os = "none")]
+mod sample;
+
+ashlar::entry!(main);
+
+#[cfg(target_os = "none")]
+fn main() {
+    let start = sample::ticks();
+    if sample::tick_is_instruction() {
+        sample::figure("boot_to_app", start, "instructions");
+        // How long it takes to boot says all of a big machine.
+        if ashlar::args().all(|argument| argument.key != "boot") {
+            faults::measure();
+            lookup::measure();
+        }
+    } else {
+        ashlar::println!("the counter does not count instructions: run with icount=on");
+    }
+}

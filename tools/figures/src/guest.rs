@@ -1,0 +1,90 @@
+//! Boots what is measured.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::process::{Command, Output, Stdio};
+
+const TARGET: &str = "aarch64-unknown-none";
+/// Smallest RAM tried first, in MiB; each step is one less.
+const HELLO_FROM_MIB: u64 = 16;
+
+/// All figures, by name.
+pub fn measure() -> Result<Vec<(String, f64)>> {
+    let mut figures = inside()?;
+    figures.push(("boot_64g_ms".into(), boot_64g()?));
+    figures.push(("hello_image_kib".into(), hello_image()?));
+    figures.push(("hello_min_ram_mib".into(), hello_min_ram()?));
+    Ok(figures)
+}
+
+/// What the benchmark measures from inside, in 1 GiB of RAM.
+fn inside() -> Result<Vec<(String, f64)>> {
+    let output = boot("bench", &["icount=on", "memory=1G"])?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "the benchmark ended with {}:\n{text}", output.status);
+    println!("{text}");
+    Ok(figures_in(&text))
+}
+
+fn figures_in(text: &str) -> Vec<(String, f64)> {
+    let figure = |line: &str| {
+        let mut words = line.strip_prefix("figure ")?.split_whitespace();
+        Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+    };
+    text.lines().filter_map(figure).collect()
+}
+
+/// Milliseconds from reset to the application with 64 GiB of RAM: a nanosecond is an instruction.
+fn boot_64g() -> Result<f64> {
+    let output = boot("bench", &["icount=on", "memory=64G", "boot"])?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "the benchmark in 64 GiB ended with {}:\n{text}", output.status);
+    let start = figures_in(&text).into_iter().find(|(name, _)| name == "boot_to_app");
+    let (_, instructions) = start.with_context(|| format!("the benchmark did not say when it began:\n{text}"))?;
+    Ok(instructions / 1e6)
+}
+
+/// Size of hello's image.
+fn hello_image() -> Result<f64> {
+    let path = format!("target/{TARGET}/release/hello.img");
+    let bytes = std::fs::metadata(&path).with_context(|| path.clone())?.len();
+    Ok((bytes as f64 / 1024.0).ceil())
+}
+
+/// The smallest RAM that hello runs in, whole MiB.
+fn hello_min_ram() -> Result<f64> {
+    let runs = |mib: u64| -> Result<bool> {
+        let output = boot("hello", &[&format!("memory={mib}M"), "timeout=10"])?;
+        Ok(output.status.success())
+    };
+    let mut mib = HELLO_FROM_MIB;
+    while !runs(mib)? {
+        mib *= 2;
+        if mib > 1024 {
+            bail!("hello does not run in 1 GiB");
+        }
+    }
+    while mib > 1 && runs(mib - 1)? {
+        mib -= 1;
+    }
+    Ok(mib as f64)
+}
+
+/// Boots package `application` with the runner's `words`.
+fn boot(application: &str, words: &[&str]) -> Result<Output> {
+    Command::new("cargo")
+        .args(["run", "--quiet", "--release", "--target", TARGET, "-p", application, "--"])
+        .args(words)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo run")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn figures_are_found_in_output() {
+        let text = "hello\nfigure a 12 instructions\n  figure b 3 x\nfigure c no\nfigure d 1.5 ms\n";
+        assert_eq!(super::figures_in(text), [("a".into(), 12.0), ("d".into(), 1.5)]);
+    }
+}

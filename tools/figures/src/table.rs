@@ -1,0 +1,102 @@
+//! The figures, their bounds and their peers.
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// What is known of a figure before it is measured.
+pub struct Figure {
+    pub name: &'static str,
+    pub unit: &'static str,
+    /// The value that is good enough: at most this.
+    pub bound: Option<f64>,
+    /// What Linux needs for the same.
+    pub peer: Option<f64>,
+}
+
+const fn figure(name: &'static str, unit: &'static str, bound: Option<f64>, peer: Option<f64>) -> Figure {
+    Figure { name, unit, bound, peer }
+}
+
+/// In the order of the table.
+pub const FIGURES: [Figure; 12] = [
+    figure("boot_to_app", "instructions", Some(3e6), Some(459e6)),
+    figure("fault_slot_eager", "instructions", Some(76_000.0), Some(161_700.0)),
+    figure("fault_slot_eager_beyond_zeroing", "instructions", Some(2_000.0), Some(30_000.0)),
+    figure("fault_group", "instructions", Some(4_000.0), Some(10_100.0)),
+    figure("fill_slot", "instructions", Some(120_000.0), None),
+    figure("fault_page", "instructions", Some(1_000.0), Some(2_691.0)),
+    figure("split_release", "instructions", Some(4_000.0), Some(29_700.0)),
+    figure("split_protect", "instructions", Some(4_000.0), Some(35_800.0)),
+    figure("hello_min_ram_mib", "MiB", Some(16.0), Some(46.0)),
+    figure("hello_image_kib", "KiB", Some(256.0), Some(30_166.0)),
+    figure("boot_64g_ms", "ms", Some(25.0), None),
+    figure("region_lookup_100k", "instructions", None, None),
+];
+
+/// A measured figure.
+#[derive(Serialize)]
+pub struct Row {
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+    bound: Option<f64>,
+    peer: Option<f64>,
+}
+
+impl Row {
+    pub fn new(figure: &Figure, value: f64) -> Result<Row> {
+        let Figure { name, unit, bound, peer } = *figure;
+        Ok(Row { name, value, unit, bound, peer })
+    }
+}
+
+/// Prints the table.
+pub fn print(rows: &[Row]) {
+    let number = |value: Option<f64>| value.map_or("–".into(), grouped);
+    println!("{:<32} {:>12} {:<12} {:>12} {:>12} {:>9}  met", "figure", "value", "unit", "bound", "Linux", "ratio");
+    for row in rows {
+        let ratio = row.peer.map_or("–".into(), |peer| format!("{:.1}×", peer / row.value));
+        let met = match row.bound {
+            Some(bound) if row.value <= bound => "yes",
+            Some(_) => "NO",
+            None => "–",
+        };
+        println!(
+            "{:<32} {:>12} {:<12} {:>12} {:>12} {:>9}  {met}",
+            row.name,
+            number(Some(row.value)),
+            row.unit,
+            number(row.bound),
+            number(row.peer),
+            ratio
+        );
+    }
+}
+
+/// `value` with its thousands apart.
+fn grouped(value: f64) -> String {
+    if value.fract() != 0.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!(grouped(7.0), "7");
+        assert_eq!(grouped(1234567.0), "1\u{202f}234\u{202f}567");
+        assert_eq!(grouped(12.34), "12.3");
+    }
+}
