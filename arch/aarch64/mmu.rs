@@ -1,11 +1,12 @@
 //! The memory manager's machine: tables in the linear map, TLB and cache maintenance, `DC ZVA`.
 
 use super::{descriptor, layout};
-use crate::mm::address::{Frame, PAGE_SIZE, PhysAddr};
+use crate::mm::address::{Frame, PAGE_SIZE, PAGES_PER_SLOT, PhysAddr};
 use crate::mm::mmu::{Entry, Invalidation, Level, Mmu};
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::DAIF;
 use core::arch::asm;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use tock_registers::interfaces::{Readable, Writeable};
 
@@ -13,7 +14,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 pub(super) const ASID: u64 = 1;
 
 /// Lines that are zeroed, with `DC ZVA`, between two looks at how far it is.
-const LINES: usize = 8;
+const LINES: usize = 16;
 
 /// This machine. There is one, so it has no state: what it works on is in the tables.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,6 +26,7 @@ impl Machine {
         Machine(())
     }
 
+    #[inline]
     fn entry(self, table: Frame, index: usize) -> &'static AtomicU64 {
         assert!(index < 512, "entry {index} of a table");
         let at = linear_pointer(table.start()).cast::<AtomicU64>();
@@ -34,6 +36,7 @@ impl Machine {
     }
 }
 
+#[inline]
 fn linear_pointer(at: PhysAddr) -> *mut u8 {
     core::ptr::with_exposed_provenance_mut(layout::linear(at).0 as usize)
 }
@@ -55,6 +58,16 @@ unsafe impl Mmu for Machine {
     #[inline(always)]
     unsafe fn write_entry(&self, table: Frame, index: usize, level: Level, entry: Entry) {
         self.entry(table, index).store(descriptor::encode(entry, level), Ordering::Relaxed);
+    }
+
+    unsafe fn write_entries(&self, table: Frame, range: Range<usize>, level: Level, first: Entry) {
+        assert!(range.end <= PAGES_PER_SLOT, "entries {range:?} of a table");
+        let step = if first.is_valid() { PAGE_SIZE as u64 } else { 0 };
+        let mut raw = descriptor::encode(first, level);
+        for index in range {
+            self.entry(table, index).store(raw, Ordering::Relaxed);
+            raw += step;
+        }
     }
 
     #[inline]
@@ -98,7 +111,7 @@ unsafe impl Mmu for Machine {
         let mut at = start;
         let end = at.wrapping_add(bytes);
         while at != end {
-            // SAFETY: eight lines (naturally aligned powers of two, at most a page together) inside the caller's frames.
+            // SAFETY: `LINES` lines (naturally aligned powers of two, at most a page together) inside the caller's frames.
             unsafe {
                 asm!(
                     ".rept {lines}",

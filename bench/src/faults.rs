@@ -100,7 +100,7 @@ fn splits() {
     (0..2 * SLOTS).for_each(|slot| touch(&mut memory, slot * BLOCK_SIZE));
     assert!(is_huge(memory.as_slice().as_ptr()));
     let start = memory.start();
-    let page = |slot: usize| start + (slot * BLOCK_SIZE + 100 * PAGE_SIZE) as u64;
+    let page = move |slot: usize| start + (slot * BLOCK_SIZE + 100 * PAGE_SIZE) as u64;
     let release = |slot| time(|| gate::call(move || memory::manager().release(page(slot), PAGE_SIZE)).expect("mapped"));
     report("split_release", (0..SLOTS).map(release).collect());
     let protect = |slot| {

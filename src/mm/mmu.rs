@@ -125,6 +125,18 @@ impl Entry {
         !matches!(self, Entry::Invalid)
     }
 
+    /// The same leaf, `frames` frames further on.
+    #[inline]
+    pub fn further(self, frames: u64) -> Entry {
+        match self {
+            Entry::Page { frame, attributes, contiguous } => {
+                Entry::Page { frame: frame + frames, attributes, contiguous }
+            }
+            Entry::Block { frame, attributes } => Entry::Block { frame: frame + frames, attributes },
+            Entry::Invalid | Entry::Table(_) => self,
+        }
+    }
+
     /// Frame and attributes of a leaf.
     pub const fn leaf(self) -> Option<(Frame, Attributes)> {
         match self {
@@ -167,6 +179,19 @@ pub unsafe trait Mmu: Sync {
     /// break-before-make (Arm ARM D8.16.1), and no Rust reference points into memory that it unmaps.
     unsafe fn write_entry(&self, table: Frame, index: usize, level: Level, entry: Entry);
 
+    /// Writes entries `range` of the table in `table`: `first`, and then the same with each next frame; [`Entry::Invalid`] in all
+    /// of them if `first` is. Each is one single-copy atomic store.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Mmu::write_entry`], for each of them.
+    unsafe fn write_entries(&self, table: Frame, range: Range<usize>, level: Level, first: Entry) {
+        for (index, offset) in range.zip(0..) {
+            // SAFETY: the caller's promise is the same.
+            unsafe { self.write_entry(table, index, level, first.further(offset)) }
+        }
+    }
+
     /// Makes all earlier entry writes visible to the table walkers of all cores (`DSB ISHST`, and an `ISB`
     /// for this one).
     fn publish(&self);
@@ -202,6 +227,10 @@ unsafe impl<P: Deref<Target: Mmu> + Sync> Mmu for P {
     unsafe fn write_entry(&self, table: Frame, index: usize, level: Level, entry: Entry) {
         // SAFETY: the caller's promise is the same.
         unsafe { (**self).write_entry(table, index, level, entry) }
+    }
+    unsafe fn write_entries(&self, table: Frame, range: Range<usize>, level: Level, first: Entry) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { (**self).write_entries(table, range, level, first) }
     }
     fn publish(&self) {
         (**self).publish()

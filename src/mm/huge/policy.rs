@@ -48,6 +48,7 @@ pub struct Policy {
 
 impl Policy {
     /// Who gets blocks.
+    #[inline]
     pub fn enabled(&self) -> Enabled {
         match self.enabled.load(Ordering::Relaxed) {
             0 => Enabled::Always,
@@ -62,6 +63,7 @@ impl Policy {
     }
 
     /// What a first touch does.
+    #[inline]
     pub fn fault_mode(&self) -> FaultMode {
         match self.fault.load(Ordering::Relaxed) {
             0 => FaultMode::Adaptive,
@@ -75,6 +77,7 @@ impl Policy {
     }
 
     /// Whether a region that wishes `wish` gets blocks and groups.
+    #[inline]
     pub fn allows(&self, wish: HugePolicy) -> bool {
         match (self.enabled(), wish) {
             (Enabled::Never, _) | (_, HugePolicy::Never) => false,

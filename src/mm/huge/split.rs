@@ -4,7 +4,7 @@
 use crate::mm::mmu::{Entry, Mmu};
 use crate::mm::slot::{LockedSlot, Mapping};
 use crate::mm::table::Pending;
-use crate::mm::table::update::{PageChange, fill, group_of};
+use crate::mm::table::update::{PageChange, fill};
 use core::ops::Range;
 
 /// Why a block descriptor is split.
@@ -38,17 +38,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
             panic!("split of slot {:#x}, which is no block", self.number);
         };
         let (_, attributes) = self.leaf(0).expect("a block maps its first page");
-        fill(&self.mm.machine, deposit, |index| {
-            let group = group_of(index);
-            let outside = range.end <= group.start || group.end <= range.start;
-            let inside = range.start <= group.start && group.end <= range.end;
-            let page = |attributes| Entry::Page { frame: home.frame(index), attributes, contiguous: outside || inside };
-            match change {
-                _ if !range.contains(&index) => page(attributes),
-                PageChange::Clear => Entry::Invalid,
-                PageChange::Attributes(attributes) => page(attributes),
-            }
-        });
+        fill(&self.mm.machine, deposit, home, attributes, range, change);
         self.set_entry(Entry::Table(deposit), pending);
         self.state.mapping = Mapping::Table(deposit);
         let counters = &self.mm.counters;

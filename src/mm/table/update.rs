@@ -6,7 +6,7 @@
 
 use super::pending::Pending;
 use super::rule::{Change, change};
-use crate::mm::address::{Frame, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
+use crate::mm::address::{Block, Frame, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
 use crate::mm::mmu::{Attributes, Entry, Level, Mmu};
 use crate::mm::stats::Counters;
 use core::ops::Range;
@@ -78,12 +78,26 @@ pub fn update<M: Mmu>(machine: &M, counters: &Counters, place: Place, new: Entry
     }
 }
 
-/// Writes all 512 entries of the level-3 `table`, which no walk can reach yet. Published with the descriptor that links it.
-#[inline]
-pub fn fill<M: Mmu>(machine: &M, table: Frame, mut entry: impl FnMut(usize) -> Entry) {
-    for index in 0..PAGES_PER_SLOT {
+/// Writes the level-3 `table`, which no walk can reach yet, so that it maps `block` with `attributes`, and `change`d in `range`.
+/// Whole groups get the contiguous bit. Published with the descriptor that links the table.
+pub fn fill<M: Mmu>(
+    machine: &M,
+    table: Frame,
+    block: Block,
+    attributes: Attributes,
+    range: Range<usize>,
+    change: PageChange,
+) {
+    let (start, end) = (group_of(range.start).start, range.end.next_multiple_of(PAGES_PER_GROUP));
+    let (first_whole, last_whole) = (range.start.next_multiple_of(PAGES_PER_GROUP), group_of(range.end).start);
+    let mut cuts = [0, start, range.start, first_whole, last_whole, range.end, end, PAGES_PER_SLOT];
+    cuts.sort_unstable();
+    for run in cuts.windows(2).map(|cut| cut[0]..cut[1]).filter(|run| !run.is_empty()) {
+        let contiguous = [run.start, run.end].iter().all(|cut| cut.is_multiple_of(PAGES_PER_GROUP));
+        let page = Entry::Page { frame: block.frame(run.start), attributes, contiguous };
+        let entry = if range.contains(&run.start) { change.apply(page) } else { page };
         // SAFETY: `table` is a frame allocated as a table, and not linked.
-        unsafe { machine.write_entry(table, index, Level::Three, entry(index)) }
+        unsafe { machine.write_entries(table, run, Level::Three, entry) }
     }
 }
 
@@ -185,12 +199,9 @@ pub fn install_pages<M: Mmu>(machine: &M, table: Frame, range: Range<usize>, fra
     // The frames were just zeroed: visible before a walk can lead another core to them.
     machine.publish();
     let contiguous = range == group_of(range.start) && frame.0.is_multiple_of(PAGES_PER_GROUP as u64);
-    for (index, offset) in range.zip(0..) {
-        debug_assert_eq!(machine.read_entry(table, index, Level::Three), Entry::Invalid);
-        let entry = Entry::Page { frame: frame + offset, attributes, contiguous };
-        // SAFETY: `table` is the level-3 table of a slot whose lock the caller holds; invalid to valid needs no break.
-        unsafe { machine.write_entry(table, index, Level::Three, entry) }
-    }
+    debug_assert!(range.clone().all(|index| machine.read_entry(table, index, Level::Three) == Entry::Invalid));
+    // SAFETY: `table` is the level-3 table of a slot whose lock the caller holds; invalid to valid needs no break.
+    unsafe { machine.write_entries(table, range, Level::Three, Entry::Page { frame, attributes, contiguous }) }
     machine.publish();
 }
 

@@ -35,7 +35,7 @@ fn figures_in(text: &str) -> Vec<(String, f64)> {
 
 /// Milliseconds from reset to the application with 64 GiB of RAM: a nanosecond is an instruction.
 fn boot_64g() -> Result<f64> {
-    let output = boot("bench", &["icount=on", "memory=64G", "boot"])?;
+    let output = boot("bench", &["icount=on", "memory=64G", "part=boot"])?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "the benchmark in 64 GiB ended with {}:\n{text}", output.status);
     let start = figures_in(&text).into_iter().find(|(name, _)| name == "boot_to_app");
