@@ -1,7 +1,7 @@
 //! The memory manager's machine: tables in the linear map, TLB and cache maintenance, `DC ZVA`.
 
 use super::{descriptor, layout};
-use crate::mm::address::{Frame, PAGE_SIZE, PAGES_PER_SLOT, PhysAddr};
+use crate::mm::address::{Frame, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, PhysAddr};
 use crate::mm::mmu::{Entry, Invalidation, Level, Mmu};
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::DAIF;
@@ -27,12 +27,11 @@ impl Machine {
     }
 
     #[inline]
-    fn entry(self, table: Frame, index: usize) -> &'static AtomicU64 {
-        assert!(index < 512, "entry {index} of a table");
-        let at = linear_pointer(table.start()).cast::<AtomicU64>();
+    fn entries(self, table: Frame) -> &'static [AtomicU64; PAGES_PER_SLOT] {
+        let at = linear_pointer(table.start()).cast::<[AtomicU64; PAGES_PER_SLOT]>();
         // SAFETY: the linear map covers all RAM and a table is a frame of 512 aligned words. Walkers read them and others
         // write them, so they are atomic.
-        unsafe { &*at.add(index) }
+        unsafe { &*at }
     }
 }
 
@@ -51,23 +50,25 @@ fn operand(page: u64) -> u64 {
 unsafe impl Mmu for Machine {
     #[inline]
     fn read_entry(&self, table: Frame, index: usize, level: Level) -> Entry {
-        descriptor::decode(self.entry(table, index).load(Ordering::Relaxed), level)
+        descriptor::decode(self.entries(table)[index].load(Ordering::Relaxed), level)
     }
 
     // Callers write 16 entries that differ by the frame alone: inlined, the rest of them is worked out once.
     #[inline(always)]
     unsafe fn write_entry(&self, table: Frame, index: usize, level: Level, entry: Entry) {
-        self.entry(table, index).store(descriptor::encode(entry, level), Ordering::Relaxed);
+        self.entries(table)[index].store(descriptor::encode(entry, level), Ordering::Relaxed);
     }
 
     unsafe fn write_entries(&self, table: Frame, range: Range<usize>, level: Level, first: Entry) {
-        assert!(range.end <= PAGES_PER_SLOT, "entries {range:?} of a table");
         let step = if first.is_valid() { PAGE_SIZE as u64 } else { 0 };
         let mut raw = descriptor::encode(first, level);
-        for index in range {
-            self.entry(table, index).store(raw, Ordering::Relaxed);
+        let mut write = |entry: &AtomicU64| {
+            entry.store(raw, Ordering::Relaxed);
             raw += step;
-        }
+        };
+        let (groups, rest) = self.entries(table)[range].as_chunks::<PAGES_PER_GROUP>();
+        groups.iter().flatten().for_each(&mut write);
+        rest.iter().for_each(&mut write);
     }
 
     #[inline]

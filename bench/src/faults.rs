@@ -12,16 +12,6 @@ use ashlar::mm::mmu::Mmu;
 
 const SLOTS: usize = 32;
 
-/// Measures all of them.
-pub fn measure() {
-    let zeroing = zeroing();
-    eager(zeroing);
-    group();
-    fill_slot();
-    page();
-    splits();
-}
-
 fn set_policy(enabled: Enabled, mode: FaultMode) {
     gate::call(move || {
         memory::manager().policy().set_enabled(enabled);
@@ -49,7 +39,9 @@ fn zeroing() -> u64 {
     })
 }
 
-fn eager(zeroing: u64) {
+/// First touches that map a block.
+pub fn eager() {
+    let zeroing = zeroing();
     set_policy(Enabled::Always, FaultMode::Eager);
     let mut memory = slots(SLOTS);
     let samples: Vec<u64> = (0..SLOTS).map(|slot| time(|| touch(&mut memory, slot * BLOCK_SIZE))).collect();
@@ -59,13 +51,16 @@ fn eager(zeroing: u64) {
     figure("fault_slot_eager_beyond_zeroing", whole.saturating_sub(zeroing), "instructions");
 }
 
-fn group() {
+/// First touches of a slot: a home, and a group.
+pub fn group() {
     set_policy(Enabled::Always, FaultMode::Adaptive);
     let mut memory = slots(SLOTS);
     report("fault_group", (0..SLOTS).map(|slot| time(|| touch(&mut memory, slot * BLOCK_SIZE))).collect());
 }
 
-fn fill_slot() {
+/// Touches of every page of a slot, until it promotes.
+pub fn fill_slot() {
+    set_policy(Enabled::Always, FaultMode::Adaptive);
     let mut memory = slots(SLOTS);
     let fill =
         |slot| time(|| (0..PAGES_PER_SLOT).for_each(|page| touch(&mut memory, slot * BLOCK_SIZE + page * PAGE_SIZE)));
@@ -75,7 +70,8 @@ fn fill_slot() {
 }
 
 /// First touches with no block and no group to be had: the policy allows them, memory is in single frames.
-fn page() {
+pub fn page() {
+    set_policy(Enabled::Always, FaultMode::Adaptive);
     let mut memory = slots(1);
     let mut kept = slots(1);
     touch(&mut kept, 0);
@@ -94,7 +90,7 @@ fn page() {
 }
 
 /// A page in the middle of a block is released, or protected.
-fn splits() {
+pub fn splits() {
     set_policy(Enabled::Always, FaultMode::Eager);
     let mut memory = slots(2 * SLOTS);
     (0..2 * SLOTS).for_each(|slot| touch(&mut memory, slot * BLOCK_SIZE));

@@ -20,11 +20,16 @@ fn main() {
         sample::figure("boot_to_app", start, "instructions");
         // `part=NAME` measures no more than that.
         let part = ashlar::args().find(|argument| argument.key == "part").and_then(|argument| argument.value);
-        if part.is_none_or(|part| part == "faults") {
-            faults::measure();
-        }
-        if part.is_none_or(|part| part == "lookup") {
-            lookup::measure();
+        let parts: [(&str, fn()); 6] = [
+            ("eager", faults::eager),
+            ("group", faults::group),
+            ("fill", faults::fill_slot),
+            ("page", faults::page),
+            ("split", faults::splits),
+            ("lookup", lookup::measure),
+        ];
+        for (_, measure) in parts.iter().filter(|(name, _)| part.is_none_or(|part| part == *name)) {
+            measure();
         }
     } else {
         ashlar::println!("the counter does not count instructions: run with icount=on");

@@ -197,7 +197,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
         let mut pending = Pending::new();
         self.set_entry(Entry::Block { frame: block.frame(0), attributes }, &mut pending);
-        self.mm.settle(pending);
+        self.mm.settle(&mut pending);
         self.state.home = Some(block);
         self.state.mapping = Mapping::Block { deposit };
         self.state.present = Bits512::FULL;
@@ -220,7 +220,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         if self.state.mapping == Mapping::Empty {
             let mut pending = Pending::new();
             self.set_entry(Entry::Table(table), &mut pending);
-            self.mm.settle(pending);
+            self.mm.settle(&mut pending);
             self.state.mapping = Mapping::Table(table);
         }
         self.state.present.set_range(range.clone());
@@ -280,7 +280,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             }
             Mapping::Empty => unreachable!("present pages without a table"),
         }
-        self.mm.settle(pending);
+        self.mm.settle(&mut pending);
         self.state.present = rest;
         self.state.away = self.state.away.and(&rest);
         if let Some(home) = self.state.home {
@@ -340,7 +340,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         if let Some(home) = state.home {
             pending.end_home(home);
         }
-        self.mm.settle(pending);
+        self.mm.settle(&mut pending);
     }
 
     /// Gives the present pages of `range` other attributes: in place where the range is whole, after a split where it
@@ -365,7 +365,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
                 update_pages(machine, counters, table, self.first(), range, change, &mut pending);
             }
         }
-        self.mm.settle(pending);
+        self.mm.settle(&mut pending);
     }
 
     /// Makes what was written to the present pages of `range` fetchable, before they become executable.

@@ -22,7 +22,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         debug_assert_eq!(frame, home.frame(0));
         let mut pending = Pending::new();
         self.set_entry(Entry::Block { frame, attributes }, &mut pending);
-        self.mm.settle(pending);
+        self.mm.settle(&mut pending);
         self.state.mapping = Mapping::Block { deposit: table };
         self.mm.frames.undefer(home);
         self.mm.counters.promote.increment();

@@ -38,12 +38,12 @@ impl<M: Mmu> MemoryManager<M> {
         let root = Place { table: self.root, level: Level::One, page };
         let mut pending = Pending::new();
         update::update(&self.machine, &self.counters, root, Entry::Table(table), &mut pending);
-        self.settle(pending);
+        self.settle(&mut pending);
         true
     }
 
     /// Pays what an operation owes.
-    pub(in crate::mm) fn settle(&self, pending: Pending) {
-        pending.complete(&self.machine, &self.frames, &self.counters);
+    pub(in crate::mm) fn settle(&self, pending: &mut Pending) {
+        pending.pay(&self.machine, &self.frames, &self.counters);
     }
 }

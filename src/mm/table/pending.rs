@@ -17,12 +17,12 @@ const FRAMES: usize = 64;
 const BLOCKS: usize = 2;
 
 /// What an operation on tables owes before it may let go: translations to invalidate, and the frames that must not be
-/// used again before that (DESIGN: the pending invalidation *owns* the frames). [`Pending::complete`] pays.
+/// used again before that. It owns them until [`Pending::pay`].
 ///
 /// # Panics
 ///
 /// Debug builds panic when one is dropped unpaid.
-#[must_use = "translations stay cached, and frames lost, until `complete`"]
+#[must_use = "translations stay cached, and frames lost, until it is paid"]
 #[derive(Default)]
 pub struct Pending {
     runs: ArrayVec<Range<u64>, RUNS>,
@@ -109,11 +109,6 @@ impl Pending {
     }
 
     /// Invalidates, then frees.
-    pub fn complete<M: Mmu>(mut self, machine: &M, frames: &Frames, counters: &Counters) {
-        self.pay(machine, frames, counters);
-    }
-
-    /// As [`Pending::complete`], to go on with the same one.
     pub fn pay<M: Mmu>(&mut self, machine: &M, frames: &Frames, counters: &Counters) {
         self.invalidate(machine, counters);
         for (frame, order) in self.frames.drain(..) {
