@@ -34,46 +34,45 @@ impl Bits512 {
         self.0[index / 64] &= !(1 << (index % 64));
     }
 
-    /// The part of `range` that lies in word `word`.
+    /// The words that `range` touches, each with the bits of `range` in it.
     #[inline]
-    const fn mask(range: &Range<usize>, word: usize) -> u64 {
-        let (low, high) = (word * 64, word * 64 + 64);
-        let start = if range.start > low { range.start } else { low };
-        let end = if range.end < high { range.end } else { high };
-        if start >= end { 0 } else { (u64::MAX >> (64 - (end - start))) << (start - low) }
+    fn masks(range: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+        debug_assert!(range.end <= PAGES_PER_SLOT);
+        let (first, last) = (range.start / 64, range.end.wrapping_sub(1) / 64);
+        let words = if range.is_empty() { 0..0 } else { first..last + 1 };
+        words.map(move |word| {
+            let low = if word == first { u64::MAX << (range.start % 64) } else { u64::MAX };
+            let high = if word == last { u64::MAX >> (63 - (range.end - 1) % 64) } else { u64::MAX };
+            (word, low & high)
+        })
     }
 
     /// Sets all bits of `range`.
     #[inline]
     pub fn set_range(&mut self, range: Range<usize>) {
-        debug_assert!(range.end <= PAGES_PER_SLOT);
-        for word in range.start / 64..range.end.div_ceil(64) {
-            self.0[word] |= Self::mask(&range, word);
+        for (word, mask) in Self::masks(range) {
+            self.0[word] |= mask;
         }
     }
 
     /// Clears all bits of `range`.
     #[inline]
     pub fn clear_range(&mut self, range: Range<usize>) {
-        debug_assert!(range.end <= PAGES_PER_SLOT);
-        for word in range.start / 64..range.end.div_ceil(64) {
-            self.0[word] &= !Self::mask(&range, word);
+        for (word, mask) in Self::masks(range) {
+            self.0[word] &= !mask;
         }
     }
 
     /// Whether all bits of `range` are set.
     #[inline]
     pub fn all_in(&self, range: Range<usize>) -> bool {
-        (range.start / 64..range.end.div_ceil(64)).all(|word| {
-            let mask = Self::mask(&range, word);
-            self.0[word] & mask == mask
-        })
+        Self::masks(range).all(|(word, mask)| self.0[word] & mask == mask)
     }
 
     /// Whether any bit of `range` is set.
     #[inline]
     pub fn any_in(&self, range: Range<usize>) -> bool {
-        (range.start / 64..range.end.div_ceil(64)).any(|word| self.0[word] & Self::mask(&range, word) != 0)
+        Self::masks(range).any(|(word, mask)| self.0[word] & mask != 0)
     }
 
     /// How many bits are set.
