@@ -49,7 +49,9 @@ impl Tree {
             return Err(io::Error::other("git ls-files failed"));
         }
         let names = String::from_utf8(names.stdout).map_err(io::Error::other)?;
-        let names: Vec<&str> = names.split_terminator('\0').filter(|name| from.join(name).is_file()).collect();
+        // The copy lies below the tree, so cargo reads the tree's own configuration there; with a second one, both would count.
+        let is_wanted = |name: &&str| from.join(name).is_file() && !name.starts_with(".cargo/");
+        let names: Vec<&str> = names.split_terminator('\0').filter(is_wanted).collect();
         remove_others(&root, &root, &names)?;
         for name in names {
             let (source, copy) = (from.join(name), root.join(name));
