@@ -50,6 +50,9 @@ impl Bits512 {
     /// Sets all bits of `range`.
     #[inline]
     pub fn set_range(&mut self, range: Range<usize>) {
+        if range.len() == 1 {
+            return self.set(range.start);
+        }
         for (word, mask) in Self::masks(range) {
             self.0[word] |= mask;
         }
@@ -58,6 +61,9 @@ impl Bits512 {
     /// Clears all bits of `range`.
     #[inline]
     pub fn clear_range(&mut self, range: Range<usize>) {
+        if range.len() == 1 {
+            return self.clear(range.start);
+        }
         for (word, mask) in Self::masks(range) {
             self.0[word] &= !mask;
         }

@@ -182,7 +182,7 @@ impl<M: Mmu> MemoryManager<M> {
             counters.thp_fault_fallback_unaligned.increment();
             return None;
         }
-        let block = self.frames.allocate_block();
+        let block = self.frames.allocate_home(slot.owner());
         match block {
             Some(_) => counters.thp_fault_alloc.increment(),
             None => counters.thp_fault_fallback.increment(),
@@ -197,12 +197,12 @@ impl<M: Mmu> MemoryManager<M> {
         slot.state.filling = false;
         if slot.epoch() != target.epoch {
             drop(slot);
-            self.frames.free_block(block);
+            self.frames.end_home(block);
             return Attempt::Retry;
         }
         let Some(deposit) = slot.new_table() else {
             drop(slot);
-            self.frames.free_block(block);
+            self.frames.end_home(block);
             return Attempt::NoMemory;
         };
         slot.map_block(block, deposit, attributes);
@@ -223,13 +223,11 @@ impl<M: Mmu> LockedSlot<'_, M> {
     fn first_touch(&mut self, target: &Target, home: Option<Block>, attributes: Attributes, huge: bool) -> Attempt {
         let Some(table) = self.new_table() else {
             if let Some(block) = home {
-                self.mm.frames.free_block(block);
+                self.mm.frames.end_home(block);
             }
             return Attempt::NoMemory;
         };
-        if let Some(block) = home {
-            self.adopt(block);
-        }
+        self.state.home = home;
         if self.map_unit(table, target, attributes, huge) {
             return Attempt::Done;
         }

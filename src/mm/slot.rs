@@ -187,10 +187,9 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
     }
 
-    /// Makes `block`, zeroed, the home, and maps it with one descriptor. The slot is empty.
+    /// Takes `block`, allocated as this slot's home and zeroed, and maps it with one descriptor. The slot is empty.
     pub(super) fn map_block(&mut self, block: Block, deposit: Frame, attributes: Attributes) {
         debug_assert_eq!(self.state.mapping, Mapping::Empty);
-        self.mm.frames.make_home(block, self.owner());
         self.mm.frames.set_absent(block, 0);
         if attributes.access.execute {
             self.mm.machine.sync_code(block.frame(0), PAGES_PER_SLOT);
@@ -202,13 +201,6 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         self.state.mapping = Mapping::Block { deposit };
         self.state.present = Bits512::FULL;
         self.state.released = Bits512::EMPTY;
-    }
-
-    /// Makes `block` the home of an empty slot: all of its frames are absent.
-    pub(super) fn adopt(&mut self, block: Block) {
-        debug_assert!(self.state.home.is_none() && self.state.mapping == Mapping::Empty);
-        self.mm.frames.make_home(block, self.owner());
-        self.state.home = Some(block);
     }
 
     /// Maps absent pages `range` to consecutive zeroed frames from `frame` on, linking `table` (zeroed) if the slot has none yet.
@@ -237,7 +229,11 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     }
 
     pub(super) fn count_absent(&self, home: Block) {
-        self.mm.frames.set_absent(home, PAGES_PER_SLOT - self.state.at_home().count());
+        let at_home = match self.state.away.is_empty() {
+            true => self.state.present.count(),
+            false => self.state.at_home().count(),
+        };
+        self.mm.frames.set_absent(home, PAGES_PER_SLOT - at_home);
     }
 
     /// Unmaps the present pages of `range`. Frames at home become absent, others are freed; a slot without pages loses its

@@ -201,6 +201,19 @@ impl Frames {
         pool.allocate_block()
     }
 
+    /// Takes a block as the home of a slot: [`Frames::allocate_block`] and [`Frames::make_home`] in one.
+    #[inline]
+    pub fn allocate_home(&self, owner: Owner) -> Option<Block> {
+        let mut pool = self.pool.lock();
+        #[cfg(feature = "sim")]
+        if pool.sim.fails() {
+            return None;
+        }
+        let block = pool.allocate_block()?;
+        pool.make_home(block, owner);
+        Some(block)
+    }
+
     /// Gives back a block from [`Frames::allocate_block`] that is no home. Pinned frames of it become orphans.
     ///
     /// # Panics
