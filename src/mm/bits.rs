@@ -34,6 +34,14 @@ impl Bits512 {
         self.0[index / 64] &= !(1 << (index % 64));
     }
 
+    /// The word that `range` lies in and its bits there, if it is one: so for every group, which is what faults ask about.
+    #[inline]
+    fn one_mask(range: &Range<usize>) -> Option<(usize, u64)> {
+        let (word, length) = (range.start / 64, range.end.wrapping_sub(range.start));
+        let fits = length.wrapping_sub(1) < 64 && range.start % 64 + length <= 64;
+        (fits && word < WORDS).then(|| (word, (u64::MAX >> (64 - length)) << (range.start % 64)))
+    }
+
     /// The words that `range` touches, each with the bits of `range` in it.
     #[inline]
     fn masks(range: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
@@ -50,8 +58,9 @@ impl Bits512 {
     /// Sets all bits of `range`.
     #[inline]
     pub fn set_range(&mut self, range: Range<usize>) {
-        if range.len() == 1 {
-            return self.set(range.start);
+        if let Some((word, mask)) = Self::one_mask(&range) {
+            self.0[word] |= mask;
+            return;
         }
         for (word, mask) in Self::masks(range) {
             self.0[word] |= mask;
@@ -61,8 +70,9 @@ impl Bits512 {
     /// Clears all bits of `range`.
     #[inline]
     pub fn clear_range(&mut self, range: Range<usize>) {
-        if range.len() == 1 {
-            return self.clear(range.start);
+        if let Some((word, mask)) = Self::one_mask(&range) {
+            self.0[word] &= !mask;
+            return;
         }
         for (word, mask) in Self::masks(range) {
             self.0[word] &= !mask;
@@ -72,12 +82,18 @@ impl Bits512 {
     /// Whether all bits of `range` are set.
     #[inline]
     pub fn all_in(&self, range: Range<usize>) -> bool {
+        if let Some((word, mask)) = Self::one_mask(&range) {
+            return self.0[word] & mask == mask;
+        }
         Self::masks(range).all(|(word, mask)| self.0[word] & mask == mask)
     }
 
     /// Whether any bit of `range` is set.
     #[inline]
     pub fn any_in(&self, range: Range<usize>) -> bool {
+        if let Some((word, mask)) = Self::one_mask(&range) {
+            return self.0[word] & mask != 0;
+        }
         Self::masks(range).any(|(word, mask)| self.0[word] & mask != 0)
     }
 

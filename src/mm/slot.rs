@@ -21,7 +21,7 @@ use super::frame::{Class, Owner};
 use super::huge::SplitCause;
 use super::mmu::{Attributes, Entry, Level, Mmu};
 use super::slab::Handle;
-use super::table::update::{PageChange, install_pages, update, update_pages};
+use super::table::update::{PageChange, install, install_pages, update, update_pages};
 use super::table::{Pending, Place};
 use crate::sync::{Guard, Rank, Ranked};
 use core::ops::Range;
@@ -194,9 +194,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         if attributes.access.execute {
             self.mm.machine.sync_code(block.frame(0), PAGES_PER_SLOT);
         }
-        let mut pending = Pending::new();
-        self.set_entry(Entry::Block { frame: block.frame(0), attributes }, &mut pending);
-        self.mm.settle(&mut pending);
+        install(&self.mm.machine, self.place(), Entry::Block { frame: block.frame(0), attributes });
         self.state.home = Some(block);
         self.state.mapping = Mapping::Block { deposit };
         self.state.present = Bits512::FULL;
@@ -210,9 +208,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
         install_pages(&self.mm.machine, table, range.clone(), frame, attributes);
         if self.state.mapping == Mapping::Empty {
-            let mut pending = Pending::new();
-            self.set_entry(Entry::Table(table), &mut pending);
-            self.mm.settle(&mut pending);
+            install(&self.mm.machine, self.place(), Entry::Table(table));
             self.state.mapping = Mapping::Table(table);
         }
         self.state.present.set_range(range.clone());
@@ -385,6 +381,9 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Whether the slot's group that begins at `start` has no page present, and its pages were all released or none.
     pub(super) fn group_is_free(&self, start: usize) -> bool {
         let group = start..start + PAGES_PER_GROUP;
+        if self.state.mapping == Mapping::Empty {
+            return true;
+        }
         let released = &self.state.released;
         !self.state.present.any_in(group.clone()) && (released.all_in(group.clone()) || !released.any_in(group))
     }

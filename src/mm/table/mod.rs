@@ -36,9 +36,7 @@ impl<M: Mmu> MemoryManager<M> {
         let Some(table) = self.frames.allocate(0, Class::Unmovable) else { return false };
         self.machine.zero(table, 1);
         let root = Place { table: self.root, level: Level::One, page };
-        let mut pending = Pending::new();
-        update::update(&self.machine, &self.counters, root, Entry::Table(table), &mut pending);
-        self.settle(&mut pending);
+        update::install(&self.machine, root, Entry::Table(table));
         true
     }
 

@@ -51,12 +51,7 @@ pub fn update<M: Mmu>(machine: &M, counters: &Counters, place: Place, new: Entry
     let one = place.page.0..place.page.0 + 1;
     match (change(old, new), old) {
         (Change::None, _) => {}
-        (Change::Install, _) => {
-            // What the descriptor leads to was just zeroed or filled: visible before it.
-            machine.publish();
-            place.write(machine, new);
-            machine.publish();
-        }
+        (Change::Install, _) => install(machine, place, new),
         (Change::InPlace | Change::Remove, Entry::Table(_)) => {
             place.write(machine, new);
             pending.pages_and_tables(one);
@@ -76,6 +71,15 @@ pub fn update<M: Mmu>(machine: &M, counters: &Counters, place: Place, new: Entry
             machine.publish();
         }),
     }
+}
+
+/// Writes a descriptor of level 1 or 2 where none is valid: no TLB holds an invalid one, so publication is all it takes.
+pub fn install<M: Mmu>(machine: &M, place: Place, new: Entry) {
+    debug_assert_eq!(place.read(machine), Entry::Invalid);
+    // What the descriptor leads to was just zeroed or filled: visible before it.
+    machine.publish();
+    place.write(machine, new);
+    machine.publish();
 }
 
 /// Writes the level-3 `table`, which no walk can reach yet, so that it maps `block` with `attributes`, and `change`d in `range`.
