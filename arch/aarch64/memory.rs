@@ -31,7 +31,8 @@ impl fmt::Display for StartError {
     }
 }
 
-/// The memory manager. Whatever takes its locks is called in kernel mode.
+/// The memory manager, for the kernel, its tests and its benchmarks: an application has [`crate::memory`], whose handles own
+/// what they map. Whatever takes the manager's locks is called in kernel mode.
 ///
 /// # Panics
 ///
