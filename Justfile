@@ -2,8 +2,8 @@ set positional-arguments
 
 target := "aarch64-unknown-none"
 # Crates that only the host runs, and those that only boot: neither is built by a bare `cargo test`.
-tools := "-p ashlar-runner -p index-reference -p mutate"
-apps := "-p hello -p index"
+tools := "-p ashlar-runner -p figures -p index-reference -p mutate"
+apps := "-p bench -p hello -p index"
 # What `just compare` asks.
 questions := 'query="memory allocation" query=iterator phrase="raw pointer" phrase="of the"'
 
@@ -39,6 +39,10 @@ debug *words: setup
 compare: setup
     cargo run --quiet --release -p index --target {{ target }} -- input=default {{ questions }} > target/answers.txt
     cargo run --quiet --release -p index-reference -- input="$(ls -t target/ashlar-input/*.cpio | head -n 1)" guest=target/answers.txt {{ questions }}
+
+# Measure every figure in guest instructions; prints a table and writes target/bench.json
+bench: setup
+    cargo run --quiet --release -p figures
 
 # Put each listed mistake into a copy of the tree and expect the tests to notice; words: names of mistakes
 mutate *names: setup
