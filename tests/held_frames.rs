@@ -2,6 +2,7 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
+mod common;
 
 use alloc::vec::Vec;
 use ashlar::arch::sim::{SimConfig, SimMachine};
@@ -14,6 +15,7 @@ const BLOCKS: usize = 16;
 
 /// 32 MiB of RAM, `held` of it held back.
 fn machine(held: Range<PhysAddr>) -> (SimMachine, Frames) {
+    common::threads_are_contexts();
     let machine = SimMachine::new(SimConfig { banks: &[(RAM, BLOCKS * BLOCK_SIZE)], ..Default::default() });
     let mut map = MemoryMap::new();
     map.add(RAM..RAM + (BLOCKS * BLOCK_SIZE) as u64).unwrap();

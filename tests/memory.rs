@@ -275,6 +275,29 @@ fn absent_frames_are_taken_back_oldest_first() {
     assert_eq!(homes.len(), 2);
 }
 
+fn sparse_homes_give_their_absent_frames_back() {
+    let world = World::new(16 * MIB, 1, 1);
+    world.mm.set_overcommit(true);
+    let start = world.map(6 * BLOCK_SIZE);
+    // A group in each of six slots, no page of it zero: blocks enough are taken, frames enough are absent.
+    for page in (0..6 * 512).filter(|page| page % 512 < 16) {
+        world.put(start + page * PAGE_SIZE as u64, page + 1);
+    }
+    assert_eq!(world.mm.frames().statistics().homes, 6);
+    world.mm.policy().set_enabled(Enabled::Never);
+    let other = world.map(12 * MIB - 6 * GROUP_SIZE - 512 * 1024);
+    let pages = world.mm.usage().region_pages - 6 * 512;
+    for page in 0..pages {
+        world.put(other + page * PAGE_SIZE as u64, page + 1);
+    }
+    for page in (0..6 * 512).filter(|page| page % 512 < 16) {
+        assert_eq!(world.get(start + page * PAGE_SIZE as u64), page + 1);
+    }
+    assert!((0..pages).all(|page| world.get(other + page * PAGE_SIZE as u64) == page + 1));
+    assert!(world.mm.counters().thp_split_page.get() > 0);
+    world.check();
+}
+
 fn zero_pages_are_given_back_before_anything_dies() {
     let world = World::new(16 * MIB, 1, 1);
     world.mm.policy().set_fault_mode(FaultMode::Eager);
@@ -457,6 +480,7 @@ ashlar_test::tests! {
     protect_of_whole_slots_keeps_the_block,
     release_of_everything_frees_the_block,
     absent_frames_are_taken_back_oldest_first,
+    sparse_homes_give_their_absent_frames_back,
     zero_pages_are_given_back_before_anything_dies,
     the_end_is_an_error_and_nothing_is_lost,
     the_commit_limit_refuses_a_map,

@@ -242,6 +242,26 @@ mod programs {
         race(make, own, other, end);
     }
 
+    pub fn a_store_to_the_last_zero_page_against_its_return() {
+        let make = |machine| {
+            let world = World::with_block(machine);
+            world.mm.map(MapRequest::new(PAGE_SIZE).at(START + BLOCK_SIZE as u64)).expect("room");
+            world.exhaust();
+            world
+        };
+        let own = |world: &World| {
+            // Once all but the last page are gone.
+            let before = START + 510 * PAGE_SIZE as u64;
+            while world.mm.machine().translate(before).is_some() {
+                shuttle::thread::yield_now();
+            }
+            world.put(511, 7);
+            assert_eq!(world.get(511), 7, "a store was lost");
+        };
+        let end = |world: &World| assert_eq!([0, 510, 511, 512].map(|page| world.get(page)), [0, 0, 7, 8]);
+        race(make, own, |world| world.put(512, 8), end);
+    }
+
     pub fn stores_to_zero_pages_against_their_return() {
         let make = |machine| {
             let world = World::with_block(machine);
@@ -285,6 +305,8 @@ ashlar_test::tests! {
     stores_against_protect_in_their_group,
     #[cfg(not(target_os = "none"))]
     touches_of_absent_frames_against_dissolve,
+    #[cfg(not(target_os = "none"))]
+    a_store_to_the_last_zero_page_against_its_return,
     #[cfg(not(target_os = "none"))]
     stores_to_zero_pages_against_their_return,
 }

@@ -210,6 +210,10 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         if self.state.mapping == Mapping::Empty {
             install(&self.mm.machine, self.place(), Entry::Table(table));
             self.state.mapping = Mapping::Table(table);
+            if let Some(home) = self.state.home {
+                // The rest of the block can be had until the slot is full: what grows longest without filling goes first.
+                self.mm.frames.defer(home);
+            }
         }
         self.state.present.set_range(range.clone());
         self.state.released.clear_range(range.clone());

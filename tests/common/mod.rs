@@ -15,7 +15,6 @@ pub struct Frames {
 
 impl Frames {
     pub fn new(count: usize) -> Self {
-        #[cfg(not(target_os = "none"))]
         threads_are_contexts();
         Self { left: AtomicUsize::new(count), given: AtomicUsize::new(0) }
     }
@@ -48,6 +47,10 @@ pub fn threads_are_contexts() {
     };
     waiting.install();
 }
+
+/// A kernel runs its tests one after another.
+#[cfg(target_os = "none")]
+pub fn threads_are_contexts() {}
 
 impl FrameSource for Frames {
     fn chunk(&self) -> Option<&'static mut Chunk> {

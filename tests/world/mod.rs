@@ -26,7 +26,6 @@ impl World {
 
     /// RAM in `banks`.
     pub fn with_banks(banks: &[(PhysAddr, usize)], cores: usize, seed: u64) -> Self {
-        #[cfg(not(target_os = "none"))]
         crate::common::threads_are_contexts();
         let machine: &'static SimMachine =
             Box::leak(Box::new(SimMachine::new(SimConfig { banks, cores, seed, panics: true })));

@@ -1,37 +1,56 @@
-//! Taking memory back when none is free: absent frames of broken homes first, oldest first; then the zero pages of homes.
+//! Taking memory back when none is free: absent frames of homes first, oldest first; then the zero pages of homes.
 //!
 //! Only a fault that found no frame comes here, with no lock held.
 #![forbid(unsafe_code)]
 
 use super::SplitCause;
 use crate::mm::MemoryManager;
-use crate::mm::address::{Block, PAGES_PER_SLOT};
+use crate::mm::address::Block;
 use crate::mm::frame::Owner;
 use crate::mm::mmu::Mmu;
 use crate::mm::slab::Handle;
 use crate::mm::slot::{LockedSlot, Mapping};
 
+/// What came of an attempt on a home.
+enum Attempt {
+    /// Frames became free.
+    Freed,
+    /// Nothing can be had here.
+    Nothing,
+    /// Its slot is locked: perhaps later.
+    Busy,
+}
+
 impl<M: Mmu> MemoryManager<M> {
-    /// Takes back at least one frame; false when there is nothing left to take.
+    /// Takes memory back; false when there is nothing left to take. True asks the caller to try again: frames became free, or
+    /// a slot that could not be looked into was locked by another core, which may have some.
     pub(in crate::mm) fn reclaim(&self) -> bool {
         self.counters.reclaim.increment();
-        self.reclaim_absent() || self.reclaim_zero_pages()
+        let mut busy = false;
+        if self.reclaim_absent(&mut busy) || self.reclaim_zero_pages(&mut busy) {
+            return true;
+        }
+        if busy {
+            self.wait();
+        }
+        busy
     }
 
-    /// Dissolves the home that has been broken for longest. A home that refuses goes to the end of the queue.
-    fn reclaim_absent(&self) -> bool {
+    /// Dissolves the home that has had absent frames for longest. A home that refuses goes to the end of the queue.
+    fn reclaim_absent(&self, busy: &mut bool) -> bool {
         for _ in 0..self.frames.statistics().deferred {
             let Some((block, owner)) = self.frames.oldest_deferred() else { return false };
-            let freed = self.with_home(block, owner, |slot| slot.dissolve()).flatten();
-            match freed {
-                Some(freed) if freed > 0 => return true,
-                _ => self.requeue(block),
+            match self.with_home(block, owner, |slot| slot.dissolve()) {
+                Attempt::Freed => return true,
+                Attempt::Busy => *busy = true,
+                Attempt::Nothing => {}
             }
+            self.requeue(block);
         }
         false
     }
 
-    /// Puts a home that refused at the end of the queue, if it is still in it.
+    /// Puts a home that gave nothing at the end of the queue, if it is still in it.
     fn requeue(&self, block: Block) {
         self.frames.undefer(block);
         if self.frames.absent(block).is_some_and(|absent| absent > 0) {
@@ -40,29 +59,36 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// Gives back the zero pages of the first home that has any, and dissolves it.
-    fn reclaim_zero_pages(&self) -> bool {
+    fn reclaim_zero_pages(&self, busy: &mut bool) -> bool {
         let mut after = None;
         while let Some((block, owner)) = self.frames.next_home(after) {
             after = Some(block);
-            let freed = self.with_home(block, owner, |slot| slot.release_zero_pages()).flatten();
-            if freed.is_some_and(|freed| freed > 0) {
-                return true;
+            match self.with_home(block, owner, |slot| slot.release_zero_pages()) {
+                Attempt::Freed => return true,
+                Attempt::Busy => *busy = true,
+                Attempt::Nothing => {}
             }
         }
         false
     }
 
     /// From a block back to its slot: the lock is only tried, and what was true of the block is looked at again under it.
-    fn with_home<R>(
+    fn with_home(
         &self,
         block: Block,
         owner: Owner,
-        operation: impl FnOnce(&mut LockedSlot<'_, M>) -> R,
-    ) -> Option<R> {
-        let handle = Handle::from_raw(owner.number())?;
+        operation: impl FnOnce(&mut LockedSlot<'_, M>) -> Option<usize>,
+    ) -> Attempt {
+        let Some(handle) = Handle::from_raw(owner.number()) else { return Attempt::Nothing };
         let number = self.slots.get(handle).number();
-        let mut slot = LockedSlot::try_lock(self, number, handle)?;
-        (slot.state.home == Some(block)).then(|| operation(&mut slot))
+        let Some(mut slot) = LockedSlot::try_lock(self, number, handle) else { return Attempt::Busy };
+        if slot.state.home != Some(block) {
+            return Attempt::Nothing;
+        }
+        match operation(&mut slot) {
+            Some(1..) => Attempt::Freed,
+            _ => Attempt::Nothing,
+        }
     }
 }
 
@@ -80,15 +106,16 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let mut released = 0;
         while let Some(page) = candidates.next_set(index) {
             index = page + 1;
+            // The last page stays: with it the home would go, before the page could be looked at again.
+            if self.state.present.count() == 1 {
+                break;
+            }
             if !self.mm.machine.is_zero(home.frame(page)) {
                 continue;
             }
             // Another core may write until the page is unmapped, so it is looked at again after that.
             let (_, attributes) = self.leaf(page).expect("the page is at home");
             self.clear(page..page + 1, SplitCause::Underused);
-            if self.state.home != Some(home) {
-                return Some(PAGES_PER_SLOT);
-            }
             if !self.mm.machine.is_zero(home.frame(page)) {
                 let Mapping::Table(table) = self.state.mapping else { return Some(0) };
                 self.install(table, page..page + 1, home.frame(page), attributes);
