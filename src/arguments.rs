@@ -5,31 +5,10 @@
 //! twice the last counts. Every other word is the application's.
 #![forbid(unsafe_code)]
 
+use crate::mm::huge::{Enabled, FaultMode};
 use arrayvec::ArrayVec;
 use core::fmt;
 use log::LevelFilter;
-
-/// When memory is backed by blocks: Linux's `transparent_hugepage`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum TransparentHugepage {
-    /// Wherever a region does not say never.
-    #[default]
-    Always,
-    /// Only where a region asks for it.
-    Madvise,
-    /// Nowhere.
-    Never,
-}
-
-/// How much the first touch of a slot prepares.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum FaultMode {
-    /// A group at a time, promoted in place when the slot is full.
-    #[default]
-    Adaptive,
-    /// The whole block at once.
-    Eager,
-}
 
 /// A key that the kernel knows.
 pub struct Key {
@@ -58,9 +37,9 @@ pub const KEYS: &[Key] = &[
         allowed: "always, madvise, never",
         set: |arguments, value| {
             let choice = match value {
-                "always" => Some(TransparentHugepage::Always),
-                "madvise" => Some(TransparentHugepage::Madvise),
-                "never" => Some(TransparentHugepage::Never),
+                "always" => Some(Enabled::Always),
+                "madvise" => Some(Enabled::Madvise),
+                "never" => Some(Enabled::Never),
                 _ => None,
             };
             store(&mut arguments.transparent_hugepage, choice)
@@ -100,7 +79,7 @@ pub struct Arguments<'a> {
     /// instruction is undefined.
     pub semihosting: bool,
     /// `transparent_hugepage=`.
-    pub transparent_hugepage: TransparentHugepage,
+    pub transparent_hugepage: Enabled,
     /// `fault=`.
     pub fault: FaultMode,
     /// Whether more memory may be mapped than there is RAM. `overcommit=`, default off.
@@ -178,7 +157,7 @@ impl<'a> Arguments<'a> {
             text,
             log: LevelFilter::Warn,
             semihosting: false,
-            transparent_hugepage: TransparentHugepage::default(),
+            transparent_hugepage: Enabled::default(),
             fault: FaultMode::default(),
             overcommit: false,
             out: None,

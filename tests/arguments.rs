@@ -5,7 +5,8 @@ extern crate alloc;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use ashlar::arguments::{Arguments, FaultMode, KEYS, TransparentHugepage};
+use ashlar::arguments::{Arguments, KEYS};
+use ashlar::mm::huge::{Enabled, FaultMode};
 use log::LevelFilter;
 
 fn application(text: &str) -> Vec<String> {
@@ -21,7 +22,7 @@ fn nothing_means_defaults() {
         let arguments = Arguments::parse(text);
         assert_eq!(arguments.log, LevelFilter::Warn);
         assert!(!arguments.semihosting && !arguments.overcommit);
-        assert_eq!(arguments.transparent_hugepage, TransparentHugepage::Always);
+        assert_eq!(arguments.transparent_hugepage, Enabled::Always);
         assert_eq!(arguments.fault, FaultMode::Adaptive);
         assert_eq!(arguments.out, None);
         assert!(arguments.warnings.is_empty());
@@ -34,7 +35,7 @@ fn every_key_is_read() {
     let arguments = Arguments::parse(text);
     assert_eq!(arguments.log, LevelFilter::Trace);
     assert!(arguments.semihosting && arguments.overcommit);
-    assert_eq!(arguments.transparent_hugepage, TransparentHugepage::Madvise);
+    assert_eq!(arguments.transparent_hugepage, Enabled::Madvise);
     assert_eq!(arguments.fault, FaultMode::Eager);
     assert_eq!(arguments.out, Some("/tmp/a=b"));
     assert!(arguments.warnings.is_empty());
@@ -74,7 +75,7 @@ fn warnings_name_argument_and_values() {
         warnings(text),
         ["boot argument transparent_hugepage=sometimes is ignored: transparent_hugepage takes always, madvise, never"]
     );
-    assert_eq!(Arguments::parse(text).transparent_hugepage, TransparentHugepage::Always);
+    assert_eq!(Arguments::parse(text).transparent_hugepage, Enabled::Always);
     assert_eq!(warnings("semihosting"), ["boot argument semihosting is ignored: semihosting takes on, off"]);
     assert_eq!(warnings("out="), ["boot argument out= is ignored: out takes a directory of the host"]);
     // The application does not see a word of the kernel's, misspelt value or not.

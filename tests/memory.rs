@@ -7,8 +7,7 @@ mod world;
 
 use ashlar::mm::address::{BLOCK_SIZE, GROUP_SIZE, LOWER_END, PAGE_SIZE, VirtAddr};
 use ashlar::mm::frame::Class;
-use ashlar::mm::huge::policy::Enabled;
-use ashlar::mm::huge::{FaultMode, HugePolicy};
+use ashlar::mm::huge::{Enabled, FaultMode, HugePolicy};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::report::Usage;
 use ashlar::mm::{FaultError, MapRequest, MemoryError};

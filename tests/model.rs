@@ -9,8 +9,7 @@ mod world;
 
 use alloc::collections::BTreeMap;
 use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, Page, VirtAddr};
-use ashlar::mm::huge::policy::Enabled;
-use ashlar::mm::huge::{FaultMode, HugePolicy};
+use ashlar::mm::huge::{Enabled, FaultMode, HugePolicy};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::{FaultError, MapRequest, MemoryError};
 use common::Random;

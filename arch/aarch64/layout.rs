@@ -9,13 +9,12 @@
 //! | `0xFFFF_FFFF_FFC0_0000` | fixed map: the device tree, and a window for tables being built |
 
 use crate::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
+pub use crate::platform::machine::LINEAR_REACH;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Where physical address 0 is mapped.
 pub const LINEAR: VirtAddr = VirtAddr(0xFFFF_FF80_0000_0000);
-/// First physical address that the linear map does not reach.
-pub const LINEAR_REACH: PhysAddr = PhysAddr(384 << 30);
 /// The device window; `boot.s` hangs its tables in.
 pub const DEVICES: Range<VirtAddr> = VirtAddr(0xFFFF_FFF0_0000_0000)..VirtAddr(0xFFFF_FFF0_4000_0000);
 /// Kernel stacks.

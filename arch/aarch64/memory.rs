@@ -1,10 +1,9 @@
 //! The memory manager on this machine.
 
 use super::mmu::Machine;
-use crate::arguments::{Arguments, FaultMode, TransparentHugepage};
+use crate::arguments::Arguments;
 use crate::mm::address::{Frame, PhysAddr, VirtAddr};
 use crate::mm::frame::{Frames, FramesError, MemoryMap};
-use crate::mm::huge::policy::{self, Enabled};
 use crate::mm::mmu::{Access, Invalidation, Mmu};
 use crate::mm::{FaultError, MemoryManager, NoRoot};
 use aarch64_cpu::asm::barrier;
@@ -61,15 +60,8 @@ pub(super) unsafe fn start(free: &mut MemoryMap, arguments: &Arguments<'_>) -> R
     let frames = unsafe { Frames::new(&machine, free) }.map_err(StartError::Frames)?;
     let manager = MemoryManager::new(machine, frames).map_err(StartError::Root)?;
     let manager = MANAGER.call_once(|| manager);
-    manager.policy().set_enabled(match arguments.transparent_hugepage {
-        TransparentHugepage::Always => Enabled::Always,
-        TransparentHugepage::Madvise => Enabled::Madvise,
-        TransparentHugepage::Never => Enabled::Never,
-    });
-    manager.policy().set_fault_mode(match arguments.fault {
-        FaultMode::Adaptive => policy::FaultMode::Adaptive,
-        FaultMode::Eager => policy::FaultMode::Eager,
-    });
+    manager.policy().set_enabled(arguments.transparent_hugepage);
+    manager.policy().set_fault_mode(arguments.fault);
     manager.set_overcommit(arguments.overcommit);
     use_root(manager.root());
     Ok(())

@@ -6,8 +6,7 @@ use ashlar::arch::aarch64::{gate, memory};
 use ashlar::memory::{Access, Mapping, is_huge, map};
 use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_SLOT};
 use ashlar::mm::frame::Class;
-use ashlar::mm::huge::FaultMode;
-use ashlar::mm::huge::policy::Enabled;
+use ashlar::mm::huge::{Enabled, FaultMode};
 use ashlar::mm::mmu::Mmu;
 
 const SLOTS: usize = 32;

@@ -3,7 +3,7 @@
 
 use super::MemoryManager;
 use super::address::{BLOCK_SIZE, Frame, LOWER_END, PAGES_PER_GROUP, PAGES_PER_SLOT};
-use super::huge::policy::HugePolicy;
+use super::huge::HugePolicy;
 use super::mmu::{Access, Attributes, Entry, Level, Mmu};
 use super::slot::{LockedSlot, Mapping};
 use alloc::vec::Vec;

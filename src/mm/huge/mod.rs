@@ -8,10 +8,10 @@
 #![forbid(unsafe_code)]
 
 mod dissolve;
-pub mod policy;
+mod policy;
 mod promote;
 mod reclaim;
 mod split;
 
-pub use policy::{FaultMode, HugePolicy, Policy};
+pub use policy::{Enabled, FaultMode, HugePolicy, Policy};
 pub use split::SplitCause;
