@@ -836,6 +836,9 @@ fn carving_leaves_blocks_whole() {
     assert_eq!(map.carve(usize::MAX, 1), None);
 }
 
+// The simulated machine's banks are the application's memory.
+ashlar_test::expect!("run memory=12G timeout=300");
+
 ashlar_test::tests! {
     random_operations_agree_with_a_model,
     exhausted_memory_comes_back_whole,

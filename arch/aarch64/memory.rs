@@ -1,11 +1,13 @@
 //! The memory manager on this machine.
 
 use super::mmu::Machine;
+use super::percore;
 use crate::arguments::Arguments;
 use crate::mm::address::{Frame, PhysAddr, VirtAddr};
 use crate::mm::frame::{Frames, FramesError, MemoryMap};
 use crate::mm::mmu::{Access, Invalidation, Mmu};
 use crate::mm::{FaultError, MemoryManager, NoRoot};
+use crate::sync::Waiting;
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::TTBR0_EL1;
 use core::fmt;
@@ -55,6 +57,9 @@ pub(super) fn started() -> Option<&'static MemoryManager<Machine>> {
 ///
 /// What `free` holds and holds back is RAM that the linear map shows and that nobody else will use.
 pub(super) unsafe fn start(free: &mut MemoryMap, arguments: &Arguments<'_>) -> Result<(), StartError> {
+    // An application may have ranked locks of its own, and fault while it holds one.
+    let context = || percore::in_kernel_mode() as usize;
+    Waiting { context, relax: core::hint::spin_loop, switch: || () }.install();
     let machine = Machine::new();
     // SAFETY: the caller's promise is the same.
     let frames = unsafe { Frames::new(&machine, free) }.map_err(StartError::Frames)?;
