@@ -422,6 +422,27 @@ fn a_slot_belongs_to_one_object() {
     world.check();
 }
 
+fn names_the_largest_holders_of_memory() {
+    let world = world();
+    let mut expected = alloc::vec::Vec::new();
+    for pages in [3, 40, 1, 17] {
+        let start = world.mm.map(MapRequest::new(BLOCK_SIZE).policy(HugePolicy::Never)).expect("room").start;
+        (0..pages).for_each(|page| world.put(start + page * PAGE_SIZE as u64, 1));
+        expected.push((pages, start));
+        // A hole between, so that the regions stay apart.
+        world.mm.map(MapRequest::new(BLOCK_SIZE).access(Access::NONE)).expect("room");
+    }
+    expected.sort_unstable_by_key(|&(pages, _)| core::cmp::Reverse(pages));
+    let mut text = alloc::string::String::new();
+    world.mm.describe_holders(&mut text).expect("a string takes all");
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("regions that hold most, of 8:"));
+    for ((pages, start), line) in expected.into_iter().zip(lines) {
+        let end = start + BLOCK_SIZE as u64;
+        assert_eq!(line, alloc::format!("  {start}..{end}: {} KiB of 2048 KiB", pages * 4));
+    }
+}
+
 fn describes_an_address() {
     let world = world();
     let start = full_block(&world);
@@ -487,4 +508,5 @@ ashlar_test::tests! {
     bad_ranges_are_refused_by_name,
     a_slot_belongs_to_one_object,
     describes_an_address,
+    names_the_largest_holders_of_memory,
 }

@@ -12,6 +12,7 @@ ashlar_test::expect!(
     "output ashlar: out of memory: ",
     "output backtrace:",
     "output frames: ",
+    "output regions that hold most, of ",
     "output memory: ",
     "absent while reporting",
     "absent test result"

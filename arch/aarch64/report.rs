@@ -215,6 +215,8 @@ fn print_memory(in_full: bool) {
         println!("{statistics}");
     }
     if in_full {
+        // The console takes all.
+        let _ = manager.describe_holders(&mut Console);
         println!("{}", app::report::report());
     }
 }

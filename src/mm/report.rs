@@ -3,9 +3,12 @@
 
 use super::MemoryManager;
 use super::address::{BLOCK_SIZE, GROUP_SIZE, LOWER_END, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, VirtAddr};
+use super::bits::Bits512;
 use super::mmu::{Entry, Level, Mmu};
 use super::slot::{LockedSlot, Mapping};
+use arrayvec::ArrayVec;
 use core::fmt;
+use core::ops::Range;
 
 /// The application's memory by the size of its descriptors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -76,6 +79,45 @@ impl<M: Mmu> MemoryManager<M> {
             }
         }
         usage
+    }
+
+    /// Writes which regions hold most memory, the largest first. Takes no lock that is held, as [`MemoryManager::describe`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub fn describe_holders(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        const HOLDERS: usize = 8;
+        let Some(space) = self.space.try_lock() else { return writeln!(out, "regions: unknown, the space is locked") };
+        let mut holders = ArrayVec::<(usize, Range<u64>), { HOLDERS + 1 }>::new();
+        let mut regions = 0;
+        for (range, _) in space.regions.iter() {
+            regions += 1;
+            let pages = self.present_in(&range);
+            let rank = holders.iter().position(|(held, _)| *held < pages).unwrap_or(holders.len());
+            holders.insert(rank, (pages, range));
+            holders.truncate(HOLDERS);
+        }
+        writeln!(out, "regions that hold most, of {regions}:")?;
+        for (pages, range) in &holders {
+            let (start, end) = (range.start * PAGE_SIZE as u64, range.end * PAGE_SIZE as u64);
+            writeln!(out, "  {start:#x}..{end:#x}: {} KiB of {} KiB", pages * 4, (end - start) / 1024)?;
+        }
+        Ok(())
+    }
+
+    /// Present pages of `range`, slots that are locked left out.
+    fn present_in(&self, range: &Range<u64>) -> usize {
+        let slots = range.start / PAGES_PER_SLOT as u64..range.end.div_ceil(PAGES_PER_SLOT as u64);
+        let present = |(number, handle)| {
+            let first = number * PAGES_PER_SLOT as u64;
+            let start = range.start.saturating_sub(first) as usize;
+            let end = (range.end - first).min(PAGES_PER_SLOT as u64) as usize;
+            let mut inside = Bits512::EMPTY;
+            inside.set_range(start..end);
+            self.slots.get(handle).try_state().map_or(0, |state| state.present().and(&inside).count())
+        };
+        self.directory.slots(slots).map(present).sum()
     }
 
     /// Writes what stands at `address`: its region, its slot, the descriptors of the walk. Takes no lock that is held, so
