@@ -160,8 +160,9 @@ impl<M: Mmu> MemoryManager<M> {
         if slot.state.mapping != Mapping::Empty {
             return slot.fill_table(target, attributes, huge);
         }
-        match self.first_block(&slot, huge, whole) {
-            Some(block) if self.policy.fault_mode() == FaultMode::Eager => {
+        let mode = self.policy.fault_mode();
+        match self.first_block(&slot, mode, huge, whole) {
+            Some(block) if mode == FaultMode::Eager => {
                 slot.state.filling = true;
                 drop(slot);
                 self.fill_block(target, block, attributes)
@@ -171,7 +172,7 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// A free block for a slot that has nothing yet, if one may be used; else counts why not.
-    fn first_block(&self, slot: &LockedSlot<'_, M>, huge: bool, whole: bool) -> Option<Block> {
+    fn first_block(&self, slot: &LockedSlot<'_, M>, mode: FaultMode, huge: bool, whole: bool) -> Option<Block> {
         debug_assert!(slot.state.home.is_none());
         let counters = &self.counters;
         if !huge {
@@ -182,7 +183,11 @@ impl<M: Mmu> MemoryManager<M> {
             counters.thp_fault_fallback_unaligned.increment();
             return None;
         }
-        let block = self.frames.allocate_home(slot.owner());
+        let absent = match mode {
+            FaultMode::Adaptive => PAGES_PER_SLOT - PAGES_PER_GROUP,
+            FaultMode::Eager => 0,
+        };
+        let block = self.frames.allocate_home(slot.owner(), absent);
         match block {
             Some(_) => counters.thp_fault_alloc.increment(),
             None => counters.thp_fault_fallback.increment(),

@@ -190,7 +190,6 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Takes `block`, allocated as this slot's home and zeroed, and maps it with one descriptor. The slot is empty.
     pub(super) fn map_block(&mut self, block: Block, deposit: Frame, attributes: Attributes) {
         debug_assert_eq!(self.state.mapping, Mapping::Empty);
-        self.mm.frames.set_absent(block, 0);
         if attributes.access.execute {
             self.mm.machine.sync_code(block.frame(0), PAGES_PER_SLOT);
         }
@@ -207,18 +206,20 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             self.mm.machine.sync_code(frame, range.len());
         }
         install_pages(&self.mm.machine, table, range.clone(), frame, attributes);
-        if self.state.mapping == Mapping::Empty {
+        let first = self.state.mapping == Mapping::Empty;
+        if first {
             install(&self.mm.machine, self.place(), Entry::Table(table));
             self.state.mapping = Mapping::Table(table);
-            if let Some(home) = self.state.home {
-                // The rest of the block can be had until the slot is full: what grows longest without filling goes first.
-                self.mm.frames.defer(home);
-            }
         }
         self.state.present.set_range(range.clone());
         self.state.released.clear_range(range.clone());
         match self.state.home {
-            Some(home) if home.frame(range.start) == frame => self.count_absent(home),
+            // The first group was counted when the home was allocated.
+            Some(home) if home.frame(range.start) == frame => {
+                if !first {
+                    self.count_absent(home);
+                }
+            }
             _ => {
                 for (index, offset) in range.clone().zip(0..) {
                     self.mm.frames.set_owner(frame + offset, self.owner(), index);

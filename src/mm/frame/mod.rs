@@ -63,7 +63,7 @@ pub use sim::FreeObserver;
 pub use statistics::FrameStatistics;
 pub use table::PHYSICAL_LIMIT;
 
-use super::address::{Block, Frame, PAGE_SIZE, PhysAddr};
+use super::address::{Block, Frame, PAGE_SIZE, PAGES_PER_SLOT, PhysAddr};
 use super::bits::Bits512;
 use super::mmu::Mmu;
 use crate::sync::{Rank, Ranked};
@@ -201,9 +201,10 @@ impl Frames {
         pool.allocate_block()
     }
 
-    /// Takes a block as the home of a slot: [`Frames::allocate_block`] and [`Frames::make_home`] in one.
+    /// Takes a block as the home of a slot that will hold pages in all but `absent` of its frames. Absent frames can be taken
+    /// back, so the home is in the deferred queue until it has none.
     #[inline]
-    pub fn allocate_home(&self, owner: Owner) -> Option<Block> {
+    pub fn allocate_home(&self, owner: Owner, absent: usize) -> Option<Block> {
         let mut pool = self.pool.lock();
         #[cfg(feature = "sim")]
         if pool.sim.fails() {
@@ -211,6 +212,12 @@ impl Frames {
         }
         let block = pool.allocate_block()?;
         pool.make_home(block, owner);
+        if absent < PAGES_PER_SLOT {
+            pool.set_absent(block, absent);
+        }
+        if absent > 0 {
+            pool.defer(block);
+        }
         Some(block)
     }
 
