@@ -265,7 +265,7 @@ mod programs {
     pub fn stores_to_zero_pages_against_their_return() {
         let make = |machine| {
             let world = World::with_block(machine);
-            for page in (0..512).filter(|page| page % 64 != 1) {
+            for page in (0..512).filter(|page| ![1, 2].contains(&(page % 64))) {
                 world.put(page, 1);
             }
             world.mm.map(MapRequest::new(PAGE_SIZE).at(START + BLOCK_SIZE as u64)).expect("room");
@@ -273,13 +273,18 @@ mod programs {
             world
         };
         let own = |world: &World| {
-            for page in [1, 65, 129] {
+            let there = |page| world.mm.machine().translate(START + page * PAGE_SIZE as u64).is_some();
+            // Each once the one before it has gone, which makes it the next to be looked at.
+            for page in [66, 130] {
+                while (there(page - 1) || !there(page)) && world.mm.frames().statistics().homes == 1 {
+                    shuttle::thread::yield_now();
+                }
                 world.put(page, 7);
                 assert_eq!(world.get(page), 7, "a store was lost");
             }
         };
         let end = |world: &World| {
-            assert_eq!([0, 1, 65, 129, 193, 512].map(|page| world.get(page)), [1, 7, 7, 7, 0, 8]);
+            assert_eq!([0, 1, 66, 130, 194, 512].map(|page| world.get(page)), [1, 0, 7, 7, 0, 8]);
         };
         race(make, own, |world| world.put(512, 8), end);
     }

@@ -40,7 +40,7 @@ impl<M: Mmu> MemoryManager<M> {
     fn reclaim_absent(&self, busy: &mut bool) -> bool {
         for _ in 0..self.frames.statistics().deferred {
             let Some((block, owner)) = self.frames.oldest_deferred() else { return false };
-            match self.with_home(block, owner, |slot| slot.dissolve()) {
+            match self.with_home(owner, |slot| slot.dissolve()) {
                 Attempt::Freed => return true,
                 Attempt::Busy => *busy = true,
                 Attempt::Nothing => {}
@@ -63,7 +63,7 @@ impl<M: Mmu> MemoryManager<M> {
         let mut after = None;
         while let Some((block, owner)) = self.frames.next_home(after) {
             after = Some(block);
-            match self.with_home(block, owner, |slot| slot.release_zero_pages()) {
+            match self.with_home(owner, |slot| slot.release_zero_pages()) {
                 Attempt::Freed => return true,
                 Attempt::Busy => *busy = true,
                 Attempt::Nothing => {}
@@ -72,19 +72,11 @@ impl<M: Mmu> MemoryManager<M> {
         false
     }
 
-    /// From a block back to its slot: the lock is only tried, and what was true of the block is looked at again under it.
-    fn with_home(
-        &self,
-        block: Block,
-        owner: Owner,
-        operation: impl FnOnce(&mut LockedSlot<'_, M>) -> Option<usize>,
-    ) -> Attempt {
+    /// From a home back to its slot: the lock is only tried. `operation` acts on the home that the slot has by then.
+    fn with_home(&self, owner: Owner, operation: impl FnOnce(&mut LockedSlot<'_, M>) -> Option<usize>) -> Attempt {
         let Some(handle) = Handle::from_raw(owner.number()) else { return Attempt::Nothing };
         let number = self.slots.get(handle).number();
         let Some(mut slot) = LockedSlot::try_lock(self, number, handle) else { return Attempt::Busy };
-        if slot.state.home != Some(block) {
-            return Attempt::Nothing;
-        }
         match operation(&mut slot) {
             Some(1..) => Attempt::Freed,
             _ => Attempt::Nothing,
