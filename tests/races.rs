@@ -242,6 +242,27 @@ mod programs {
         race(make, own, other, end);
     }
 
+    pub fn promotion_against_dissolve() {
+        let make = |machine| {
+            let world = World::new(machine);
+            // From the half on, a touch fills two groups: the next one fills the slot.
+            (0..31).for_each(|group| world.put(16 * group, 1));
+            assert!(!world.mm.is_huge(START) && world.mm.frames().statistics().absent > 0);
+            world.mm.map(MapRequest::new(2 * PAGE_SIZE).at(START + BLOCK_SIZE as u64)).expect("room");
+            world.put(512, 1);
+            world.exhaust();
+            world
+        };
+        let other = |world: &World| {
+            // What it took back, the first core may have taken for its last group.
+            if let Err(error) = world.try_put(513, 8) {
+                assert_eq!(error, FaultError::OutOfMemory { address: START + 513 * PAGE_SIZE as u64 });
+            }
+        };
+        let end = |world: &World| assert_eq!([0, 511, 512].map(|page| world.get(page)), [1, 7, 1]);
+        race(make, |world| world.put(511, 7), other, end);
+    }
+
     pub fn a_store_to_the_last_zero_page_against_its_return() {
         let make = |machine| {
             let world = World::with_block(machine);
@@ -310,6 +331,8 @@ ashlar_test::tests! {
     stores_against_protect_in_their_group,
     #[cfg(not(target_os = "none"))]
     touches_of_absent_frames_against_dissolve,
+    #[cfg(not(target_os = "none"))]
+    promotion_against_dissolve,
     #[cfg(not(target_os = "none"))]
     a_store_to_the_last_zero_page_against_its_return,
     #[cfg(not(target_os = "none"))]

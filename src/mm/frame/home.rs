@@ -89,6 +89,14 @@ impl Pool {
         self.statistics.deferred -= 1;
     }
 
+    /// Moves a home to the end of the deferred queue, if it is in it.
+    pub(super) fn requeue(&mut self, block: Block) {
+        if matches!(self.table.known(block).state, BlockState::Whole { deferred: true, .. }) {
+            self.deferred.remove(&mut self.table, block);
+            self.deferred.push_back(&mut self.table, block);
+        }
+    }
+
     /// The home that has been in the deferred queue for longest.
     pub(super) fn oldest_deferred(&self) -> Option<(Block, Owner)> {
         let block = self.deferred.first()?;

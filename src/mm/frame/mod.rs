@@ -307,6 +307,12 @@ impl Frames {
         self.pool.lock().undefer(block)
     }
 
+    /// Moves a home to the end of the deferred queue, if it is in it.
+    #[inline]
+    pub fn requeue(&self, block: Block) {
+        self.pool.lock().requeue(block)
+    }
+
     /// The home that has been in the deferred queue for longest. It stays there.
     #[inline]
     pub fn oldest_deferred(&self) -> Option<(Block, Owner)> {

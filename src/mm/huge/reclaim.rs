@@ -1,11 +1,10 @@
 //! Taking memory back when none is free: absent frames of homes first, oldest first; then the zero pages of homes.
 //!
-//! Only a fault that found no frame comes here, with no lock held.
+//! A fault that found no frame comes here, and an operation that found none for a record; neither holds a lock.
 #![forbid(unsafe_code)]
 
 use super::SplitCause;
 use crate::mm::MemoryManager;
-use crate::mm::address::Block;
 use crate::mm::frame::Owner;
 use crate::mm::mmu::Mmu;
 use crate::mm::slab::Handle;
@@ -45,17 +44,9 @@ impl<M: Mmu> MemoryManager<M> {
                 Attempt::Busy => *busy = true,
                 Attempt::Nothing => {}
             }
-            self.requeue(block);
+            self.frames.requeue(block);
         }
         false
-    }
-
-    /// Puts a home that gave nothing at the end of the queue, if it is still in it.
-    fn requeue(&self, block: Block) {
-        self.frames.undefer(block);
-        if self.frames.absent(block).is_some_and(|absent| absent > 0) {
-            self.frames.defer(block);
-        }
     }
 
     /// Gives back the zero pages of the first home that has any, and dissolves it.
@@ -116,7 +107,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
             released += 1;
         }
         self.mm.counters.thp_underused_split_page.add(released);
-        if released == 0 || !matches!(self.state.mapping, Mapping::Table(_)) {
+        if released == 0 {
             return Some(0);
         }
         self.dissolve()
