@@ -7,7 +7,7 @@ use crate::mm::address::{Frame, PhysAddr, VirtAddr};
 use crate::mm::frame::{Frames, FramesError, MemoryMap};
 use crate::mm::mmu::{Access, Invalidation, Mmu};
 use crate::mm::{FaultError, MemoryManager, NoRoot};
-use crate::sync::Waiting;
+use crate::sync::{Held, Waiting};
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::TTBR0_EL1;
 use core::fmt;
@@ -58,8 +58,9 @@ pub(super) fn started() -> Option<&'static MemoryManager<Machine>> {
 /// What `free` holds and holds back is RAM that the linear map shows and that nobody else will use.
 pub(super) unsafe fn start(free: &mut MemoryMap, arguments: &Arguments<'_>) -> Result<(), StartError> {
     // An application may have ranked locks of its own, and fault while it holds one.
-    let context = || percore::in_kernel_mode() as usize;
-    Waiting { context, relax: core::hint::spin_loop, switch: || () }.install();
+    static HELD: [Held; 2] = [Held::new(), Held::new()];
+    let held = || &HELD[percore::in_kernel_mode() as usize];
+    Waiting { held, relax: core::hint::spin_loop, switch: || () }.install();
     let machine = Machine::new();
     // SAFETY: the caller's promise is the same.
     let frames = unsafe { Frames::new(&machine, free) }.map_err(StartError::Frames)?;

@@ -1,6 +1,7 @@
 //! Locks. Every lock of the memory manager has a rank, and debug builds check the order:
-//! space → region → slot → frame pools → console; locks of one rank by ascending address.
+//! space → region → slot → slabs → a core's caches → frames → threads → console; locks of one rank by ascending address.
 
+pub mod parking;
 mod ranked;
 
-pub use ranked::{Guard, Rank, Ranked, Waiting, relax};
+pub use ranked::{Guard, Held, Rank, Ranked, Waiting, relax};

@@ -11,35 +11,57 @@ use spin::RelaxStrategy;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Rank {
-    /// The regions and the directory of slots of the address space.
+    /// Operations on ranges of the address space, one at a time.
     Space,
-    /// One region.
+    /// The regions.
     Region,
     /// One slot: its page states, its home, its tables.
     Slot,
     /// Slabs of the memory manager's own records.
     Slab,
+    /// What a core keeps of frames and records for itself.
+    Cache,
     /// Frames, block records, pools.
     Frames,
+    /// Threads that wait for something.
+    Wait,
+    /// Threads that are ready, by core; timers.
+    Run,
     /// The console.
     Console,
 }
 
 const RANKS: usize = Rank::Console as usize + 1;
-const CONTEXTS: usize = 64;
 
-/// For each context (a core, or a simulated one) and rank: the address of the highest lock held, or 0.
-static HELD: [[AtomicUsize; RANKS]; CONTEXTS] = [const { [const { AtomicUsize::new(0) }; RANKS] }; CONTEXTS];
+/// The locks that one thread holds: for each rank the address of the highest, or 0. Kept up in debug builds only.
+#[derive(Debug)]
+pub struct Held([AtomicUsize; RANKS]);
 
-/// How the running context is told, and what a waiting one does.
+impl Held {
+    /// None.
+    pub const fn new() -> Self {
+        Self([const { AtomicUsize::new(0) }; RANKS])
+    }
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The locks of who runs before there is anyone to tell threads apart.
+static BOOT: Held = Held::new();
+
+/// How the running thread is told, and what a waiting one does.
 static WAITING: spin::Once<Waiting> = spin::Once::new();
 
-/// Who waits for locks, and how. Without one installed there is a single context, and waiting spins.
+/// Who waits for locks, and how. Without one installed there is a single thread, and waiting spins.
 #[derive(Clone, Copy)]
 pub struct Waiting {
-    /// The running context, below 64.
-    pub context: fn() -> usize,
-    /// What a context does each time it finds a lock taken.
+    /// The locks of the running thread.
+    pub held: fn() -> &'static Held,
+    /// What a thread does each time it finds a lock taken.
     pub relax: fn(),
     /// Called in debug builds before a lock is taken or tried: where a scheduler of tests may switch.
     pub switch: fn(),
@@ -52,8 +74,8 @@ impl Waiting {
     }
 }
 
-fn context() -> usize {
-    WAITING.get().map_or(0, |waiting| (waiting.context)())
+fn held() -> &'static Held {
+    WAITING.get().map_or(&BOOT, |waiting| (waiting.held)())
 }
 
 fn switch() {
@@ -64,7 +86,7 @@ fn switch() {
     }
 }
 
-/// What a context does while it waits for another.
+/// What a thread does while it waits for another.
 pub fn relax() {
     match WAITING.get() {
         Some(waiting) => (waiting.relax)(),
@@ -126,13 +148,13 @@ impl<T> Ranked<T> {
     fn guard<'a>(&'a self, inner: spin::mutex::SpinMutexGuard<'a, T, Relax>) -> Guard<'a, T> {
         let mut below = 0;
         if cfg!(debug_assertions) {
-            below = HELD[context()][self.rank as usize].swap(self.address(), Ordering::Relaxed);
+            below = held().0[self.rank as usize].swap(self.address(), Ordering::Relaxed);
         }
         Guard { lock: self, below, inner }
     }
 
     fn check(&self) {
-        let held = &HELD[context()];
+        let held = &held().0;
         let load = |rank: usize| held[rank].load(Ordering::Relaxed);
         if let Some(above) = (self.rank as usize + 1..RANKS).find(|&rank| load(rank) != 0) {
             panic!("lock of rank {:?} taken while one of rank number {above} is held", self.rank);
@@ -178,7 +200,7 @@ impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if cfg!(debug_assertions) {
-            HELD[context()][self.lock.rank as usize].store(self.below, Ordering::Relaxed);
+            held().0[self.lock.rank as usize].store(self.below, Ordering::Relaxed);
         }
     }
 }

@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "no test file uses all of it")]
 
 use ashlar::arch::sim::{Rule, SimConfig, SimMachine, Violation};
-use ashlar::sync::Waiting;
+use ashlar::sync::{Held, Waiting};
 use shuttle::scheduler::RandomScheduler;
 use shuttle::thread::JoinHandle;
 use shuttle::{Config, Runner};
@@ -13,10 +13,12 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Simulated cores of a machine at most; contexts of locks are counted apart for each test that runs.
+/// Simulated cores of a machine at most; each has its own locks, apart for each test that runs.
 const CORES: usize = 4;
 const TESTS: usize = 16;
 const SEED: u64 = 0x5eed;
+
+static HELD: [Held; TESTS * CORES] = [const { Held::new() }; TESTS * CORES];
 
 shuttle::thread_local! {
     static CORE: Cell<usize> = const { Cell::new(0) };
@@ -69,7 +71,7 @@ impl Outcome {
 /// Runs `program` as core 0 on a fresh machine for each of `schedules` schedules; it returns the violations.
 pub fn interleave(schedules: usize, program: impl Fn(SimMachine) -> Vec<Violation> + Send + Sync + 'static) -> Outcome {
     Waiting {
-        context: || TEST.with(|test| test * CORES) + current(),
+        held: || &HELD[TEST.with(|test| test * CORES) + current()],
         relax: shuttle::thread::yield_now,
         switch: shuttle::thread::yield_now,
     }

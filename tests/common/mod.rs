@@ -36,15 +36,12 @@ impl Frames {
 /// Tests run side by side; each thread's locks have an order of their own.
 #[cfg(not(target_os = "none"))]
 pub fn threads_are_contexts() {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    use ashlar::sync::Held;
     std::thread_local! {
-        static CONTEXT: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+        static HELD: &'static Held = Box::leak(Box::new(Held::new()));
     }
-    let waiting = ashlar::sync::Waiting {
-        context: || CONTEXT.with(|&context| context),
-        relax: std::thread::yield_now,
-        switch: || (),
-    };
+    let waiting =
+        ashlar::sync::Waiting { held: || HELD.with(|&held| held), relax: std::thread::yield_now, switch: || () };
     waiting.install();
 }
 
