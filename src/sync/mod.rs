@@ -4,4 +4,4 @@
 pub mod parking;
 mod ranked;
 
-pub use ranked::{Guard, Held, Rank, Ranked, Waiting, relax};
+pub use ranked::{Guard, Held, Rank, Ranked, Waiting, core, relax};

@@ -61,6 +61,8 @@ static WAITING: spin::Once<Waiting> = spin::Once::new();
 pub struct Waiting {
     /// The locks of the running thread.
     pub held: fn() -> &'static Held,
+    /// The number of the running core: a hint, which may be old by the time that it is used.
+    pub core: fn() -> usize,
     /// What a thread does each time it finds a lock taken.
     pub relax: fn(),
     /// Called in debug builds before a lock is taken or tried: where a scheduler of tests may switch.
@@ -76,6 +78,13 @@ impl Waiting {
 
 fn held() -> &'static Held {
     WAITING.get().map_or(&BOOT, |waiting| (waiting.held)())
+}
+
+/// The number of the running core. It may have changed by the time that the caller uses it: good for choosing what is
+/// likely to be free and near, never for leaving out a lock.
+#[inline]
+pub fn core() -> usize {
+    WAITING.get().map_or(0, |waiting| (waiting.core)())
 }
 
 fn switch() {

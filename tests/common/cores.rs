@@ -72,6 +72,7 @@ impl Outcome {
 pub fn interleave(schedules: usize, program: impl Fn(SimMachine) -> Vec<Violation> + Send + Sync + 'static) -> Outcome {
     Waiting {
         held: || &HELD[TEST.with(|test| test * CORES) + current()],
+        core: current,
         relax: shuttle::thread::yield_now,
         switch: shuttle::thread::yield_now,
     }

@@ -40,8 +40,12 @@ pub fn threads_are_contexts() {
     std::thread_local! {
         static HELD: &'static Held = Box::leak(Box::new(Held::new()));
     }
-    let waiting =
-        ashlar::sync::Waiting { held: || HELD.with(|&held| held), relax: std::thread::yield_now, switch: || () };
+    let waiting = ashlar::sync::Waiting {
+        held: || HELD.with(|&held| held),
+        core: || 0,
+        relax: std::thread::yield_now,
+        switch: || (),
+    };
     waiting.install();
 }
 
