@@ -6,6 +6,7 @@
 //! | `machine.rs` | what a tree says, as plain data |
 //! | `discover.rs` | reads a tree into that |
 //! | `console.rs` | the PL011 UART below [`crate::console`] |
+//! | `interrupts.rs` | the interrupt controller: GICv2, v3 or v4 |
 //! | `power.rs` | the end of the machine: semihosting, or PSCI |
 //! | `files.rs` | output files on the host, by semihosting |
 
@@ -13,6 +14,8 @@ pub mod console;
 pub mod discover;
 #[cfg(target_os = "none")]
 pub mod files;
+#[cfg(target_os = "none")]
+pub mod interrupts;
 pub mod machine;
 #[cfg(target_os = "none")]
 pub mod power;
