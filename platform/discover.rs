@@ -7,9 +7,10 @@
 #![forbid(unsafe_code)]
 
 use super::machine::{
-    Conduit, Cpu, EnableMethod, Gic, LINEAR_REACH, Limit, MAX_BANKS, MAX_REDISTRIBUTORS, Machine, MachineError, Reason,
-    Reserved, Uart, Warning, Warnings,
+    AFFINITY, Conduit, Cpu, EnableMethod, Gic, LINEAR_REACH, Limit, MAX_BANKS, MAX_REDISTRIBUTORS, Machine,
+    MachineError, Reason, Reserved, Uart, Warning, Warnings,
 };
+use super::properties::{Bus, Common, Interrupts, cell, cells, first_text, is_at, number};
 use super::tree::{self, MAX_DEPTH, NodePath};
 use crate::mm::address::PhysAddr;
 use arrayvec::ArrayVec;
@@ -19,6 +20,10 @@ use fdt::node::FdtNode;
 
 const GIC_V2: [&str; 5] =
     ["arm,gic-400", "arm,cortex-a15-gic", "arm,cortex-a9-gic", "arm,cortex-a7-gic", "qcom,msm-qgic2"];
+/// The binding of the architecture's timer.
+const TIMER: [&str; 2] = ["arm,armv8-timer", "arm,armv7-timer"];
+/// The virtual timer's place among that binding's interrupts, and its name there.
+const VIRTUAL_TIMER: (usize, &[u8]) = (2, b"virt");
 const GIC_V3: [&str; 1] = ["arm,gic-v3"];
 /// PSCI 0.1 has no fixed function numbers and no `SYSTEM_OFF`.
 const PSCI: [&str; 2] = ["arm,psci-1.0", "arm,psci-0.2"];
@@ -45,67 +50,6 @@ impl<'t> Machine<'t> {
         survey.reserve(path, at..end, Reason::Tree)?;
         survey.finish()
     }
-}
-
-/// The properties that every node is asked for, found in one pass.
-#[derive(Default)]
-struct Common<'t> {
-    status: Option<&'t [u8]>,
-    device_type: Option<&'t [u8]>,
-    compatible: Option<&'t [u8]>,
-    ranges: Option<&'t [u8]>,
-    address_cells: Option<u32>,
-    size_cells: Option<u32>,
-}
-
-impl<'t> Common<'t> {
-    fn of(node: FdtNode<'_, 't>) -> Self {
-        let mut common = Self::default();
-        for property in node.properties() {
-            let value = property.value;
-            match property.name {
-                "status" => common.status = Some(value),
-                "device_type" => common.device_type = Some(value),
-                "compatible" => common.compatible = Some(value),
-                "ranges" => common.ranges = Some(value),
-                "#address-cells" => common.address_cells = cell(value, 0),
-                "#size-cells" => common.size_cells = cell(value, 0),
-                _ => {}
-            }
-        }
-        common
-    }
-
-    /// `status` is absent, "okay" or (older trees) "ok".
-    fn is_enabled(&self) -> bool {
-        self.status.is_none_or(|status| matches!(first_text(status), Ok("okay" | "ok")))
-    }
-
-    fn is_a(&self, device_type: &str) -> bool {
-        self.device_type.is_some_and(|found| first_text(found) == Ok(device_type))
-    }
-
-    fn is_compatible(&self, names: &[&str]) -> bool {
-        let mut compatible = self.compatible.unwrap_or_default().split(|&byte| byte == 0);
-        compatible.any(|found| names.iter().any(|name| found == name.as_bytes()))
-    }
-
-    /// The node as a bus. Without the properties, the specification's defaults hold.
-    fn bus(&self) -> Bus<'t> {
-        Bus {
-            address_cells: self.address_cells.unwrap_or(2) as usize,
-            size_cells: self.size_cells.unwrap_or(1) as usize,
-            ranges: self.ranges,
-        }
-    }
-}
-
-/// A bus on the way from the root to the node being read.
-struct Bus<'t> {
-    address_cells: usize,
-    size_cells: usize,
-    /// How its addresses map to its parent's; `None` if they do not.
-    ranges: Option<&'t [u8]>,
 }
 
 /// Names of the nodes from the root to one, the root's left out.
@@ -136,6 +80,10 @@ struct Survey<'b, 't> {
     uarts: ArrayVec<Candidate<'t>, 8>,
     /// What may feed it.
     clocks: ArrayVec<Clock, 8>,
+    /// The architecture's timer.
+    timer: Option<(NodePath, Interrupts<'t>)>,
+    /// Cells of one of the interrupt controller's interrupts.
+    interrupt_cells: Option<u32>,
     /// `/chosen/stdout-path`: a path or an alias.
     stdout: Option<&'t str>,
     aliases: Option<FdtNode<'b, 't>>,
@@ -154,6 +102,8 @@ impl<'b, 't> Survey<'b, 't> {
                 gic: None,
                 psci: None,
                 cpus: ArrayVec::new(),
+                timer: None,
+                rtc: None,
                 warnings: Warnings::default(),
             },
             names: ArrayVec::new(),
@@ -161,6 +111,8 @@ impl<'b, 't> Survey<'b, 't> {
             banks: ArrayVec::new(),
             uarts: ArrayVec::new(),
             clocks: ArrayVec::new(),
+            timer: None,
+            interrupt_cells: None,
             stdout: None,
             aliases: None,
         }
@@ -220,6 +172,13 @@ impl<'b, 't> Survey<'b, 't> {
             self.gic(node, true)
         } else if common.is_compatible(&PSCI) {
             self.psci(node);
+            Ok(())
+        } else if common.is_compatible(&TIMER) {
+            let path = self.path();
+            self.timer.get_or_insert_with(|| (path, Interrupts::of(node)));
+            Ok(())
+        } else if common.is_compatible(&["arm,pl031"]) {
+            self.rtc(node);
             Ok(())
         } else {
             Ok(())
@@ -339,12 +298,43 @@ impl<'b, 't> Survey<'b, 't> {
         }
         let incomplete = MachineError::Reg { node: path, length };
         let (distributor, first) = distributor.zip(ranges.first().cloned()).ok_or(incomplete)?;
+        self.interrupt_cells = node.property("#interrupt-cells").and_then(|count| cell(count.value, 0));
         self.machine.gic = Some(if is_v3 {
             Gic::V3 { distributor, redistributors: ranges }
         } else {
             Gic::V2 { distributor, cpu_interface: first }
         });
         Ok(())
+    }
+
+    /// The INTID of the virtual timer. A GIC's interrupt is a kind (0: SPI, 1: PPI), a number among them and flags, with a
+    /// fourth cell for those of some GICv3s.
+    fn timer(&mut self) -> Option<u32> {
+        let Some((node, interrupts)) = &self.timer else {
+            self.machine.warnings.push(Warning::NoTimer);
+            return None;
+        };
+        let (third, name) = VIRTUAL_TIMER;
+        let width = self.interrupt_cells.filter(|count| matches!(count, 3 | 4));
+        let found = width.and_then(|width| interrupts.find(width as usize, third, name));
+        let intid = match found.map(|interrupt| (cell(interrupt, 0), cell(interrupt, 1))) {
+            Some((Some(1), Some(ppi @ 0..16))) => Some(16 + ppi),
+            _ => None,
+        };
+        if intid.is_none() {
+            self.machine.warnings.push(Warning::Timer { node: *node });
+        }
+        intid
+    }
+
+    fn rtc(&mut self, node: FdtNode<'b, 't>) {
+        if self.machine.rtc.is_some() {
+            return;
+        }
+        match self.first_reg(node).and_then(|(address, size)| self.translate(address, size)) {
+            Ok(registers) => self.machine.rtc = registers.map(|registers| registers.start),
+            Err(_) => self.machine.warnings.push(Warning::Rtc { node: self.path() }),
+        }
     }
 
     fn psci(&mut self, node: FdtNode<'b, 't>) {
@@ -370,7 +360,16 @@ impl<'b, 't> Survey<'b, 't> {
             1 | 2 => cells(value, 0, address_cells).ok_or(MachineError::Reg { node: self.path(), length: value.len() }),
             _ => Err(MachineError::Cells { node: self.path(), address: address_cells, size: 0 }),
         }?;
+        if mpidr & !AFFINITY != 0 {
+            self.machine.warnings.push(Warning::Mpidr { node: self.path(), mpidr });
+            return Ok(());
+        }
+        if self.machine.cpus.iter().any(|cpu| cpu.mpidr == mpidr) {
+            self.machine.warnings.push(Warning::SecondCpu { node: self.path(), mpidr });
+            return Ok(());
+        }
         let release = node.property("cpu-release-addr").and_then(|release| number(release.value));
+        let release = release.filter(|release| release.is_multiple_of(8));
         let enable = match release {
             _ if is("enable-method", "psci") => EnableMethod::Psci,
             Some(release) if is("enable-method", "spin-table") => {
@@ -378,6 +377,9 @@ impl<'b, 't> Survey<'b, 't> {
             }
             _ => EnableMethod::Unknown,
         };
+        if enable == EnableMethod::Unknown && node.property("enable-method").is_some() {
+            self.machine.warnings.push(Warning::EnableMethod { node: self.path() });
+        }
         if self.machine.cpus.try_push(Cpu { mpidr, enable }).is_err() {
             self.machine.warnings.push(Warning::Ignored { node: self.path(), what: Limit::Cpus });
         }
@@ -395,6 +397,7 @@ impl<'b, 't> Survey<'b, 't> {
     /// Sorts the banks, merges those that touch or overlap, and checks what depends on them.
     fn finish(mut self) -> Result<Machine<'t>, MachineError> {
         self.machine.console = self.console();
+        self.machine.timer = self.timer();
         self.banks.sort_unstable_by_key(|bank| bank.start);
         let machine = &mut self.machine;
         for bank in self.banks {
@@ -489,38 +492,4 @@ impl<'b, 't> Survey<'b, 't> {
         }
         text.ok()
     }
-}
-
-/// Whether `path` names the node that `names` lead to. A path may leave out unit addresses.
-fn is_at(names: &[&str], path: &str) -> bool {
-    let mut wanted = path.split('/').skip(1);
-    let mut is_next =
-        |name: &str| wanted.next().is_some_and(|part| part == name || Some(part) == name.split('@').next());
-    names.iter().all(|name| is_next(name)) && wanted.next().is_none()
-}
-
-/// The text before the first zero byte.
-fn first_text(value: &[u8]) -> Result<&str, core::str::Utf8Error> {
-    core::str::from_utf8(value.split(|&byte| byte == 0).next().unwrap_or_default())
-}
-
-/// A number of one or two cells, by the property's length.
-fn number(value: &[u8]) -> Option<u64> {
-    match value.len() {
-        4 => cells(value, 0, 1),
-        8 => cells(value, 0, 2),
-        _ => None,
-    }
-}
-
-/// The number in `count` cells (one or two) from cell `index` on.
-fn cells(value: &[u8], index: usize, count: usize) -> Option<u64> {
-    let first = cell(value, index)?.into();
-    if count == 1 { Some(first) } else { Some(first << 32 | u64::from(cell(value, index + 1)?)) }
-}
-
-/// Cell `index` of a property.
-fn cell(value: &[u8], index: usize) -> Option<u32> {
-    let bytes = value.get(index * 4..)?.first_chunk()?;
-    Some(u32::from_be_bytes(*bytes))
 }

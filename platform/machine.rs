@@ -11,6 +11,9 @@ use core::ops::Range;
 /// First physical address that the kernel's linear map cannot reach: 384 GiB. RAM from there on is ignored.
 pub const LINEAR_REACH: PhysAddr = PhysAddr(384 << 30);
 
+/// The bits of `MPIDR_EL1` that tell cores apart: Aff3, and Aff2 to Aff0.
+pub const AFFINITY: u64 = 0xff_00ff_ffff;
+
 /// RAM banks kept.
 pub const MAX_BANKS: usize = 32;
 /// Reserved ranges kept.
@@ -41,8 +44,12 @@ pub struct Machine<'t> {
     pub gic: Option<Gic>,
     /// How the firmware is called; `None` without PSCI 0.2 or later.
     pub psci: Option<Conduit>,
-    /// Cores, as the tree lists them.
+    /// Cores, as the tree lists them, each once.
     pub cpus: ArrayVec<Cpu, MAX_CPUS>,
+    /// INTID of the virtual timer's PPI; `None` if the tree does not say, of which there is a warning.
+    pub timer: Option<u32>,
+    /// The registers of the clock that knows the date, a PL031, 4 KiB.
+    pub rtc: Option<PhysAddr>,
     /// What was odd and could be lived with.
     pub warnings: Warnings,
 }
@@ -196,6 +203,37 @@ pub enum Warning {
         /// The node.
         node: NodePath,
     },
+    /// A core whose affinity has bits that no affinity has: it is ignored.
+    Mpidr {
+        /// The node.
+        node: NodePath,
+        /// Its `reg`.
+        mpidr: u64,
+    },
+    /// A core with the affinity of one before it: it is ignored.
+    SecondCpu {
+        /// The node.
+        node: NodePath,
+        /// The affinity.
+        mpidr: u64,
+    },
+    /// A core that is started in a way that is not known: it is not started.
+    EnableMethod {
+        /// The node.
+        node: NodePath,
+    },
+    /// No node of the architecture's timer.
+    NoTimer,
+    /// A timer of which the virtual timer's PPI cannot be told.
+    Timer {
+        /// The node.
+        node: NodePath,
+    },
+    /// A clock that has no address: it is ignored.
+    Rtc {
+        /// The node.
+        node: NodePath,
+    },
     /// A text property that is not UTF-8: it is ignored.
     Text {
         /// The node.
@@ -240,6 +278,14 @@ impl fmt::Display for Warning {
             Self::Ignored { node, what } => write!(f, "{node} and what follows is ignored: more than {what}"),
             Self::Initrd => f.write_str("/chosen: the initrd's range is not in RAM; ignored"),
             Self::PsciMethod { node } => write!(f, "{node}: method is neither hvc nor smc; ignored"),
+            Self::Mpidr { node, mpidr } => write!(f, "{node}: {mpidr:#x} is no core's affinity; ignored"),
+            Self::SecondCpu { node, mpidr } => write!(f, "{node}: a second core with MPIDR {mpidr:#x}; ignored"),
+            Self::EnableMethod { node } => {
+                write!(f, "{node}: enable-method is neither psci nor spin-table with a cpu-release-addr; not started")
+            }
+            Self::NoTimer => f.write_str("no node is an arm,armv8-timer"),
+            Self::Timer { node } => write!(f, "{node}: interrupts do not tell the virtual timer's PPI; ignored"),
+            Self::Rtc { node } => write!(f, "{node}: reg is malformed or leads nowhere; ignored"),
             Self::Text { node, property } => write!(f, "{node}: {property} is not UTF-8 text; ignored"),
         }
     }

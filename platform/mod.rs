@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `tree.rs` | checks the tree, so that the `fdt` crate cannot panic on it |
 //! | `machine.rs` | what a tree says, as plain data |
-//! | `discover.rs` | reads a tree into that |
+//! | `discover.rs`, `properties.rs` | read a tree into that |
 //! | `console.rs` | the PL011 UART below [`crate::console`] |
 //! | `interrupts.rs` | the interrupt controller: GICv2, v3 or v4 |
 //! | `power.rs` | the end of the machine: semihosting, or PSCI |
@@ -19,6 +19,7 @@ pub mod interrupts;
 pub mod machine;
 #[cfg(target_os = "none")]
 pub mod power;
+mod properties;
 pub mod tree;
 
 use crate::arguments::Arguments;

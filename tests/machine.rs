@@ -44,6 +44,7 @@ fn virt() {
         assert_eq!(machine.gic, Some(Gic::V2 { distributor, cpu_interface }));
         assert_eq!(machine.psci, Some(Conduit::Hvc));
         assert_eq!(machine.cpus[..], [Cpu { mpidr: 0, enable: EnableMethod::Unknown }]);
+        assert_eq!((machine.timer, machine.rtc), (Some(27), Some(PhysAddr(0x901_0000))));
         assert_eq!(machine.warnings.iter().count(), 0);
     });
 }
@@ -58,6 +59,8 @@ fn virt_with_gicv3() {
         assert_eq!(machine.psci, Some(Conduit::Smc));
         let cpus: Vec<_> = (0..4).map(|mpidr| Cpu { mpidr, enable: EnableMethod::Psci }).collect();
         assert_eq!(machine.cpus[..], cpus);
+        assert_eq!((machine.timer, machine.rtc), (Some(27), Some(PhysAddr(0x901_0000))));
+        assert_eq!(machine.warnings.iter().count(), 0);
     });
 }
 
@@ -106,6 +109,7 @@ fn pi4() {
         let (distributor, cpu_interface) = (range(0xff84_1000, 0xff84_2000), range(0xff84_2000, 0xff84_4000));
         assert_eq!(machine.gic, Some(Gic::V2 { distributor, cpu_interface }));
         assert_eq!(machine.psci, None);
+        assert_eq!((machine.timer, machine.rtc), (Some(27), None));
         let cpu = |mpidr, release| Cpu { mpidr, enable: EnableMethod::SpinTable { release: PhysAddr(release) } };
         assert_eq!(machine.cpus[..], [cpu(0, 0xd8), cpu(1, 0xe0)]);
         let warnings: Vec<_> = machine.warnings.iter().map(|warning| warning.to_string()).collect();

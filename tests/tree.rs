@@ -8,7 +8,7 @@ mod common;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use ashlar::mm::address::PhysAddr;
-use ashlar::platform::machine::{Machine, MachineError, Warning};
+use ashlar::platform::machine::{Cpu, EnableMethod, Machine, MachineError, Warning};
 use ashlar::platform::tree::{self, Fault, HEADER_SIZE, MAX_DEPTH, MAX_SIZE, Part, TreeError};
 use common::Random;
 use core::fmt::Write;
@@ -327,14 +327,18 @@ fn bad_machines() {
     assert!(matches!(machine_error(&reserved), MachineError::TooManyReserved { .. }));
 }
 
+/// What is said of `machine`, less that its tree has no timer, as most trees here.
+fn warnings(machine: &Machine<'_>) -> Vec<Warning> {
+    machine.warnings.iter().copied().filter(|warning| *warning != Warning::NoTimer).collect()
+}
+
 /// Banks in any order, touching, overlapping, empty, too many or out of reach.
 fn odd_banks() {
     let banks = |reg: &[u32]| {
         let mut tree = Builder::root().memory(reg).tree();
         let machine = Machine::parse(&mut tree, AT).unwrap();
         let banks: Vec<_> = machine.banks.iter().map(|bank| (bank.start.0, bank.end.0)).collect();
-        let warnings: Vec<_> = machine.warnings.iter().copied().collect();
-        (banks, warnings)
+        (banks, warnings(&machine))
     };
     let (found, warnings) = banks(&[0, 0x3000, 0x1000, 0, 0x1000, 0x1000, 0, 0x2000, 0x1000, 0, 0x8000, 0x1000]);
     assert_eq!(found, [(0x1000, 0x4000), (0x8000, 0x9000)]);
@@ -366,11 +370,105 @@ fn odd_initrds() {
         let mut tree = chosen.end().tree();
         let machine = Machine::parse(&mut tree, AT).unwrap();
         assert_eq!((machine.initrd.clone(), machine.reserved.len()), (None, 1));
-        assert!(machine.warnings.iter().eq([&Warning::Initrd]));
+        assert_eq!(warnings(&machine), [Warning::Initrd]);
     }
     let chosen = Builder::root().memory(&[0, 0, 0x1_0000]).begin("chosen");
     let mut half = chosen.cells("linux,initrd-start", &[0x1000]).end().tree();
-    assert!(Machine::parse(&mut half, AT).unwrap().warnings.iter().eq([&Warning::Initrd]));
+    assert_eq!(warnings(&Machine::parse(&mut half, AT).unwrap()), [Warning::Initrd]);
+}
+
+/// Parses `tree` and returns what `check` makes of the machine, and all its warnings as text.
+fn parsed<T>(tree: Builder, check: impl Fn(&Machine<'_>) -> T) -> (T, Vec<alloc::string::String>) {
+    let mut tree = tree.memory(&[0, 0, 0x1_0000]).tree();
+    let machine = Machine::parse(&mut tree, AT).unwrap();
+    (check(&machine), machine.warnings.iter().map(|warning| warning.to_string()).collect())
+}
+
+/// The virtual timer's is the third interrupt, or the one of that name; it is a PPI.
+fn odd_timers() {
+    let gic = |cells: &[u32]| {
+        let gic = Builder::root().begin("gic").property("compatible", b"arm,gic-400\0");
+        gic.cells("#interrupt-cells", cells).cells("reg", &[0, 0x1000, 0x1000, 0, 0x2000, 0x2000]).end()
+    };
+    let timer = |gic: Builder, interrupts: &[u32], names: &[u8]| {
+        let timer = gic.begin("timer").property("compatible", b"vendor,timer\0arm,armv7-timer\0");
+        let timer = timer.cells("interrupts", interrupts);
+        let timer = if names.is_empty() { timer } else { timer.property("interrupt-names", names) };
+        parsed(timer.end(), |machine| machine.timer)
+    };
+    let three = [1, 13, 8, 1, 14, 8, 1, 11, 8];
+    let found = |ppi| (Some(ppi), Vec::new());
+    assert_eq!(timer(gic(&[3]), &three, b""), found(27));
+    assert_eq!(timer(gic(&[4]), &[1, 13, 8, 0, 1, 14, 8, 0, 1, 15, 8, 0], b""), found(31));
+    assert_eq!(timer(gic(&[3]), &three, b"virt\0phys\0"), found(29));
+    let unclear = (None, alloc::vec!["/timer: interrupts do not tell the virtual timer's PPI; ignored".to_string()]);
+    for (cells, interrupts, names) in [
+        (3, &three[..6], &b""[..]),
+        (3, &three[..8], b""),
+        (3, &[], b""),
+        (3, &three, b"phys\0hyp\0"),
+        (3, &[1, 13, 8, 1, 14, 8, 0, 11, 8], b""),
+        (3, &[1, 13, 8, 1, 14, 8, 1, 16, 8], b""),
+        (0, &three, b""),
+        (u32::MAX, &three, b""),
+    ] {
+        assert_eq!(timer(gic(&[cells]), interrupts, names), unclear, "{cells} cells, {interrupts:?}");
+    }
+    assert_eq!(timer(gic(&[]), &three, b""), unclear);
+    assert_eq!(timer(Builder::root(), &three, b""), unclear, "without a controller");
+    let none = parsed(Builder::root(), |machine| machine.timer);
+    assert_eq!(none, (None, alloc::vec!["no node is an arm,armv8-timer".to_string()]));
+}
+
+/// Each core once, by an affinity, with a way to start it that is known.
+fn odd_cores() {
+    let cpu = |tree: Builder, reg: u32, method: &[u8], release: &[u32]| {
+        let cpu = tree.begin(&alloc::format!("cpu@{reg:x}")).property("device_type", b"cpu\0").cells("reg", &[reg]);
+        cpu.property("enable-method", method).cells("cpu-release-addr", release).end()
+    };
+    let cpus = Builder::root().begin("cpus").cells("#address-cells", &[1]).cells("#size-cells", &[0]);
+    let cpus = cpu(cpus, 0, b"psci\0", &[]);
+    let cpus = cpu(cpus, 1, b"spin-table\0", &[0xe0]);
+    let cpus = cpu(cpus, 0x102, b"spin-table\0", &[1, 0xe8]);
+    let cpus = cpu(cpus, 1, b"psci\0", &[]);
+    let cpus = cpu(cpus, 0x8000_0003, b"psci\0", &[]);
+    let cpus = cpu(cpus, 4, b"spin-table\0", &[]);
+    let cpus = cpu(cpus, 5, b"spin-table\0", &[0, 0xe4]);
+    let cpus = cpu(cpus, 6, b"magic\0", &[0, 0xe8]);
+    let (cpus, mut warnings) = parsed(cpus.end(), |machine| machine.cpus.clone());
+    let spins = |release| EnableMethod::SpinTable { release: PhysAddr(release) };
+    let expected = [
+        (0, EnableMethod::Psci),
+        (1, spins(0xe0)),
+        (0x102, spins(0x1_0000_00e8)),
+        (4, EnableMethod::Unknown),
+        (5, EnableMethod::Unknown),
+        (6, EnableMethod::Unknown),
+    ];
+    assert_eq!(cpus[..], expected.map(|(mpidr, enable)| Cpu { mpidr, enable }));
+    assert_eq!(warnings.pop().as_deref(), Some("no node is an arm,armv8-timer"));
+    let unknown = "enable-method is neither psci nor spin-table with a cpu-release-addr; not started";
+    let expected = [
+        "/cpus/cpu@1: a second core with MPIDR 0x1; ignored".to_string(),
+        "/cpus/cpu@80000003: 0x80000003 is no core's affinity; ignored".to_string(),
+        alloc::format!("/cpus/cpu@4: {unknown}"),
+        alloc::format!("/cpus/cpu@5: {unknown}"),
+        alloc::format!("/cpus/cpu@6: {unknown}"),
+    ];
+    assert_eq!(warnings, expected);
+}
+
+/// The first clock that has an address; a malformed one is no reason not to boot.
+fn odd_clocks() {
+    let rtc = |tree: Builder, name: &str, reg: &[u32]| {
+        tree.begin(name).property("compatible", b"arm,pl031\0arm,primecell\0").cells("reg", reg).end()
+    };
+    let tree = rtc(Builder::root(), "rtc@1", &[1]);
+    let tree = rtc(tree, "rtc@2", &[0, 0x2000, 0x1000]);
+    let tree = rtc(tree, "rtc@3", &[0, 0x3000, 0x1000]);
+    let (rtc, warnings) = parsed(tree, |machine| machine.rtc);
+    assert_eq!(rtc, Some(PhysAddr(0x2000)));
+    assert_eq!(warnings, ["/rtc@1: reg is malformed or leads nowhere; ignored", "no node is an arm,armv8-timer"]);
 }
 
 /// Which share of the places and samples is tried: an emulated machine is slow.
@@ -479,6 +577,9 @@ ashlar_test::tests! {
     bad_machines,
     odd_banks,
     odd_initrds,
+    odd_timers,
+    odd_cores,
+    odd_clocks,
     every_truncation,
     every_damaged_byte,
     damaged_words,

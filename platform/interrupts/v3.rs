@@ -2,7 +2,7 @@
 
 use super::{InterruptError, KICK, OPEN_MASK, SPECIAL, map_as};
 use crate::mm::address::{PhysAddr, VirtAddr};
-use crate::platform::machine::{MAX_CPUS, MAX_REDISTRIBUTORS};
+use crate::platform::machine::{AFFINITY, MAX_CPUS, MAX_REDISTRIBUTORS};
 use aarch64_cpu::asm::barrier;
 use arm_gic::gicv3::registers::{Gicd, GicdCtlr, GicrSgi};
 use arm_gic::gicv3::{GicCpuInterface, GicDistributor, GicRedistributor, SgiTarget, SgiTargetGroup};
@@ -12,8 +12,6 @@ use core::arch::asm;
 use core::ops::Range;
 use core::ptr::NonNull;
 
-/// The bits of `MPIDR_EL1` that tell cores apart: Aff3, and Aff2 to Aff0.
-const AFFINITY: u64 = 0xff_00ff_ffff;
 /// Cores of one Aff1 that a kick can name: a bit for each.
 const REACH: u8 = 16;
 
