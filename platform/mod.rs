@@ -7,10 +7,13 @@
 //! | `discover.rs`, `properties.rs` | read a tree into that |
 //! | `console.rs` | the PL011 UART below [`crate::console`] |
 //! | `interrupts.rs` | the interrupt controller: GICv2, v3 or v4 |
+//! | `cores.rs` | starts cores by PSCI |
 //! | `power.rs` | the end of the machine: semihosting, or PSCI |
 //! | `files.rs` | output files on the host, by semihosting |
 
 pub mod console;
+#[cfg(target_os = "none")]
+pub mod cores;
 pub mod discover;
 #[cfg(target_os = "none")]
 pub mod files;

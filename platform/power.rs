@@ -23,6 +23,15 @@ pub fn configure(conduit: Option<Conduit>, semihosting: bool) {
     IS_CONFIGURED.store(true, Ordering::Relaxed);
 }
 
+/// How the firmware is called, as [`configure`] was told.
+pub(super) fn conduit() -> Option<Conduit> {
+    match CONDUIT.load(Ordering::Relaxed) {
+        1 => Some(Conduit::Hvc),
+        2 => Some(Conduit::Smc),
+        _ => None,
+    }
+}
+
 /// Whether [`configure`] was called.
 pub fn is_configured() -> bool {
     IS_CONFIGURED.load(Ordering::Relaxed)
@@ -44,10 +53,10 @@ pub fn exit(status: u8) -> ! {
     println!("ashlar: exit {status}");
     console::drain();
     // Either returns only if it failed, and there is nobody left to tell.
-    let _ = match CONDUIT.load(Ordering::Relaxed) {
-        1 => psci::system_off::<Hvc>(),
-        2 => psci::system_off::<Smc>(),
-        _ => Ok(()),
+    let _ = match conduit() {
+        Some(Conduit::Hvc) => psci::system_off::<Hvc>(),
+        Some(Conduit::Smc) => psci::system_off::<Smc>(),
+        None => Ok(()),
     };
     loop {
         aarch64_cpu::asm::wfi();
