@@ -8,6 +8,7 @@
 //! | `console.rs` | the PL011 UART below [`crate::console`] |
 //! | `interrupts.rs` | the interrupt controller: GICv2, v3 or v4 |
 //! | `cores.rs` | starts cores by PSCI |
+//! | `rtc.rs` | the PL031, which knows the date |
 //! | `power.rs` | the end of the machine: semihosting, or PSCI |
 //! | `files.rs` | output files on the host, by semihosting |
 
@@ -23,6 +24,8 @@ pub mod machine;
 #[cfg(target_os = "none")]
 pub mod power;
 mod properties;
+#[cfg(target_os = "none")]
+pub mod rtc;
 pub mod tree;
 
 use crate::arguments::Arguments;

@@ -10,7 +10,7 @@ use crate::mm::frame::{MemoryMap, MemoryMapFull};
 use crate::platform::console::{KNOWN_BASES, Pl011, REGISTERS_SIZE};
 use crate::platform::machine::{Conduit, Machine, MachineError, Reason};
 use crate::platform::tree::{HEADER_SIZE, TreeError, total_size};
-use crate::platform::{log_warnings, power, tree_at};
+use crate::platform::{log_warnings, power, rtc, tree_at};
 use crate::report::KERNEL_BUG;
 use crate::{console, println};
 use aarch64_cpu::registers::DAIF;
@@ -43,6 +43,7 @@ extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr) -> ! {
     let arguments = Arguments::parse(machine.bootargs);
     power::configure(machine.psci, arguments.semihosting);
     install_console(&machine);
+    install_rtc(&machine);
     console::start_log(arguments.log);
     let arguments = arguments.install();
     log_warnings(&machine, arguments);
@@ -101,6 +102,15 @@ fn install_console(machine: &Machine<'_>) {
     let Some(registers) = NonNull::new(core::ptr::with_exposed_provenance_mut(at.0 as usize)) else { return };
     // SAFETY: the device tree says that a PL011 is there; it was mapped for good, and once.
     unsafe { console::install(registers, uart.clock) };
+}
+
+fn install_rtc(machine: &Machine<'_>) {
+    let Some(base) = machine.rtc else { return };
+    let Ok(at) = fixed_map::map_device(base..base + rtc::REGISTERS_SIZE as u64) else { return };
+    let Some(registers) = NonNull::new(core::ptr::with_exposed_provenance_mut(at.0 as usize)) else { return };
+    // SAFETY: the device tree says that a PL031 is there; it was mapped for good, and once.
+    unsafe { rtc::install(registers) };
+    app::time::read_clock();
 }
 
 /// Without a console, looks for one where it is likely to be: for the line that says what went wrong before there was one.

@@ -24,13 +24,14 @@
 //! | [`args`] | boot arguments that are not the kernel's |
 //! | `input` | files that the boot loader put beside the kernel |
 //! | `output` | files on the host |
-//! | `time` | monotonic time |
+//! | `time` | monotonic time, the date |
 //! | `memory` | mappings, what is in blocks, counts, a report |
 //!
 //! `main` runs in application mode, on a stack of up to 8 MiB with a guard page below it. The machine ends with `main`'s
 //! status ([`Termination`]); with 101 after a panic, 102 after a wild access or a stack overflow, 103 without memory.
 
 pub mod archive;
+pub mod clock;
 mod termination;
 
 #[cfg(target_os = "none")]
