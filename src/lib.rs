@@ -34,7 +34,8 @@ pub mod mm;
 pub mod platform;
 pub mod report;
 pub mod sync;
+pub mod task;
 
 pub use app::args;
 #[cfg(target_os = "none")]
-pub use app::{input, memory, output, time};
+pub use app::{input, memory, output, thread, time};

@@ -25,6 +25,8 @@ pub enum Rank {
     Frames,
     /// Threads that wait for something.
     Wait,
+    /// Priorities that they lend.
+    Inherit,
     /// Threads that are ready, by core; timers.
     Run,
     /// The console.

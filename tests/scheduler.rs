@@ -1,0 +1,566 @@
+//! The scheduler on simulated cores, under a checker that may switch between them at every lock and every step of the port:
+//! no wake is lost, nobody runs twice or on a stack that is in use, budgets and priorities hold.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(not(target_os = "none"))]
+mod programs {
+    use ashlar::sync::parking::{Prepared, ThreadId, Wake};
+    use ashlar::sync::{Held, Waiting};
+    use ashlar::task::{BACKGROUND_PERCENT, Life, Name, Port, Priority, QUANTUM, SLICE, Scheduler, Thread};
+    use shuttle::scheduler::RandomScheduler;
+    use shuttle::sync::{Condvar, Mutex};
+    use shuttle::{Config, MaxSteps, Runner};
+    use std::cell::Cell;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+    const SEED: u64 = 0x5eed;
+    /// Threads at most, idle threads included.
+    const THREADS: usize = 16;
+    const CORES: usize = 3;
+    /// What a look at the clock takes, in nanoseconds.
+    const LOOK: u64 = 100;
+
+    shuttle::thread_local! {
+        /// Which record the shuttle thread is.
+        static ME: Cell<usize> = const { Cell::new(usize::MAX) };
+        static HELD: &'static Held = Box::leak(Box::new(Held::new()));
+    }
+
+    /// Ends a shuttle thread whose thread has ended.
+    struct Ended;
+
+    /// A thread's place in the simulation.
+    struct Seat {
+        thread: Thread,
+        /// Opened by who switches to it.
+        gate: (Mutex<bool>, Condvar),
+        core: AtomicUsize,
+        /// A core stands on its stack.
+        stands: AtomicBool,
+    }
+
+    pub struct Sim {
+        seats: Vec<Seat>,
+        clock: AtomicU64,
+        kicked: [AtomicBool; CORES],
+        alarms: [AtomicU64; CORES],
+        taken: AtomicUsize,
+        running: AtomicUsize,
+    }
+
+    type World = Scheduler<&'static Sim>;
+
+    fn step() {
+        shuttle::thread::yield_now();
+    }
+
+    impl Sim {
+        fn seat(&self) -> &Seat {
+            &self.seats[ME.with(Cell::get)]
+        }
+    }
+
+    // SAFETY: a gate gives the core to one shuttle thread and holds the one that opened it.
+    unsafe impl Port for &'static Sim {
+        fn core(&self) -> usize {
+            self.seat().core.load(Ordering::Relaxed)
+        }
+
+        fn current(&self) -> &'static Thread {
+            &self.seats[ME.with(Cell::get)].thread
+        }
+
+        fn now(&self) -> u64 {
+            self.clock.fetch_add(LOOK, Ordering::Relaxed)
+        }
+
+        fn set_alarm(&self, at: Option<u64>) {
+            self.alarms[self.core()].store(at.unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+
+        fn kick(&self, core: usize) {
+            step();
+            self.kicked[core].store(true, Ordering::Relaxed);
+        }
+
+        fn find(&self, id: ThreadId) -> Option<&'static Thread> {
+            self.seats.get(id.number() as usize - 1).map(|seat| &seat.thread)
+        }
+
+        unsafe fn switch(&self, from: &'static Thread, to: &'static Thread) {
+            let index =
+                |thread: &Thread| self.seats.iter().position(|seat| std::ptr::eq(&seat.thread, thread)).unwrap();
+            let (from, to) = (&self.seats[index(from)], &self.seats[index(to)]);
+            assert!(!to.stands.swap(true, Ordering::Relaxed), "TH-1: two cores on one stack");
+            to.core.store(self.core(), Ordering::Relaxed);
+            from.stands.store(false, Ordering::Relaxed);
+            let ends = from.thread.life() != Life::Alive;
+            *to.gate.0.lock().unwrap() = true;
+            to.gate.1.notify_one();
+            if ends {
+                resume_unwind(Box::new(Ended));
+            }
+            self.pass(from);
+        }
+
+        fn retire(&self, thread: &'static Thread) {
+            assert_ne!(thread.life(), Life::Alive);
+            self.running.fetch_sub(1, Ordering::Relaxed);
+        }
+
+        fn sleep(&self) {
+            step();
+            // Nothing happens until a kick or an alarm: time passes.
+            let next = self.alarms.iter().map(|alarm| alarm.load(Ordering::Relaxed)).min().unwrap();
+            if next != u64::MAX {
+                self.clock.fetch_max(next.min(self.clock.load(Ordering::Relaxed) + 50_000), Ordering::Relaxed);
+            }
+        }
+
+        fn poll(&self) {
+            step();
+            let core = self.core();
+            let due = self.alarms[core].load(Ordering::Relaxed) <= self.clock.load(Ordering::Relaxed);
+            if self.kicked[core].swap(false, Ordering::Relaxed) || due {
+                if due {
+                    self.alarms[core].store(u64::MAX, Ordering::Relaxed);
+                }
+                scheduler(self).interrupt();
+            }
+        }
+    }
+
+    impl Sim {
+        /// Waits until somebody switches to `seat`.
+        fn pass(&self, seat: &Seat) {
+            let mut open = seat.gate.0.lock().unwrap();
+            while !*open {
+                open = seat.gate.1.wait(open).unwrap();
+            }
+            *open = false;
+        }
+    }
+
+    thread_local! {
+        /// The world of the schedule that runs: schedules of one test run one after another, on one system thread.
+        static WORLD: Cell<Option<&'static World>> = const { Cell::new(None) };
+    }
+
+    fn scheduler(_: &Sim) -> &'static World {
+        world()
+    }
+
+    fn world() -> &'static World {
+        WORLD.get().expect("a schedule runs")
+    }
+
+    fn sim() -> &'static Sim {
+        world().port()
+    }
+
+    /// A moment in application mode: time passes, and an interrupt is taken if one is pending.
+    fn work(nanoseconds: u64) {
+        sim().clock.fetch_add(nanoseconds, Ordering::Relaxed);
+        sim().poll();
+    }
+
+    fn me() -> &'static Thread {
+        sim().current()
+    }
+
+    fn id() -> ThreadId {
+        me().id().unwrap()
+    }
+
+    fn key<T>(of: &T) -> usize {
+        std::ptr::from_ref(of).addr()
+    }
+
+    /// Makes a thread that runs `body`.
+    fn spawn(priority: Priority, body: impl FnOnce() + Send + 'static) -> (&'static Thread, ThreadId) {
+        let sim = sim();
+        let number = sim.taken.fetch_add(1, Ordering::Relaxed);
+        let seat: &'static Seat = &sim.seats[number];
+        let id = ThreadId::new(number as u64 + 1).unwrap();
+        seat.thread.begin(id, Name::new("test").0, priority);
+        sim.running.fetch_add(1, Ordering::Relaxed);
+        shuttle::thread::spawn(move || {
+            let run = || {
+                ME.with(|me| me.set(number));
+                sim.pass(seat);
+                world().arrive();
+                body();
+                world().end(Life::Ended)
+            };
+            let payload = catch_unwind(AssertUnwindSafe(run)).err().unwrap();
+            if payload.downcast_ref::<Ended>().is_none() {
+                resume_unwind(payload);
+            }
+        });
+        world().start(&seat.thread);
+        (&seat.thread, id)
+    }
+
+    /// Ends what was prepared: with a sleep, or not.
+    fn park_if(waits: bool) {
+        if waits {
+            world().park(None);
+        } else {
+            world().cancel();
+        }
+    }
+
+    /// Waits until `thread` has ended.
+    fn join((thread, id): (&'static Thread, ThreadId)) -> Life {
+        while thread.life_of(id) == Life::Alive {
+            world().prepare(World::end_key(thread), None);
+            park_if(thread.life_of(id) == Life::Alive);
+        }
+        thread.life_of(id)
+    }
+
+    /// A core's idle thread, until all threads have ended.
+    fn idle_thread(number: usize) {
+        let sim = sim();
+        ME.with(|me| me.set(number));
+        world().join(&sim.seats[number].thread);
+        while sim.running.load(Ordering::Relaxed) > 0 {
+            world().idle(|| false);
+        }
+    }
+
+    /// Runs `main` as the first thread on `cores` cores, in `schedules` orders.
+    fn explore(cores: usize, schedules: usize, main: impl Fn() + Send + Sync + Clone + 'static) {
+        Waiting {
+            held: || HELD.with(|held| *held),
+            core: || 0,
+            relax: shuttle::thread::yield_now,
+            switch: shuttle::thread::yield_now,
+        }
+        .install();
+        let mut config = Config::default();
+        config.max_steps = MaxSteps::FailAfter(2_000_000);
+        Runner::new(RandomScheduler::new_from_seed(SEED, schedules), config).run(move || {
+            let seat = |number| Seat {
+                thread: Thread::new(),
+                gate: (Mutex::new(false), Condvar::new()),
+                core: AtomicUsize::new(if number < cores { number } else { usize::MAX }),
+                stands: AtomicBool::new(number < cores),
+            };
+            let sim: &'static Sim = Box::leak(Box::new(Sim {
+                seats: (0..THREADS).map(seat).collect(),
+                clock: AtomicU64::new(1),
+                kicked: [const { AtomicBool::new(false) }; CORES],
+                alarms: [const { AtomicU64::new(u64::MAX) }; CORES],
+                taken: AtomicUsize::new(cores),
+                running: AtomicUsize::new(0),
+            }));
+            WORLD.set(Some(Box::leak(Box::new(Scheduler::new(sim)))));
+            for number in 0..cores {
+                let id = ThreadId::new(number as u64 + 1).unwrap();
+                sim.seats[number].thread.begin(id, Name::new("idle").0, Priority::Idle);
+            }
+            ME.with(|me| me.set(0));
+            world().join(&sim.seats[0].thread);
+            spawn(Priority::Application, main.clone());
+            let others: Vec<_> = (1..cores).map(|number| shuttle::thread::spawn(move || idle_thread(number))).collect();
+            idle_thread(0);
+            others.into_iter().for_each(|other| other.join().unwrap());
+        });
+    }
+
+    /// Waits at `word` while `waits` holds.
+    fn wait_while(word: &AtomicU64, waits: impl Fn(u64) -> bool) {
+        while waits(word.load(Ordering::SeqCst)) {
+            world().prepare(key(word), None);
+            step();
+            park_if(waits(word.load(Ordering::SeqCst)));
+        }
+    }
+
+    fn change(word: &AtomicU64, by: u64) {
+        word.fetch_add(by, Ordering::SeqCst);
+        step();
+        world().wake(key(word), usize::MAX);
+    }
+
+    fn ping_pong(cores: usize) {
+        explore(cores, 300, || {
+            let word = Arc::new(AtomicU64::new(0));
+            let theirs = word.clone();
+            let other = spawn(Priority::Application, move || {
+                for turn in 0..4 {
+                    wait_while(&theirs, |value| value != 2 * turn + 1);
+                    change(&theirs, 1);
+                }
+            });
+            for turn in 0..4 {
+                change(&word, 1);
+                wait_while(&word, |value| value != 2 * turn + 2);
+            }
+            assert_eq!(join(other), Life::Ended);
+        });
+    }
+
+    pub fn no_wake_is_lost_on_one_core() {
+        ping_pong(1);
+    }
+
+    pub fn no_wake_is_lost_on_three_cores() {
+        ping_pong(3);
+    }
+
+    pub fn a_wait_ends_in_one_way() {
+        explore(2, 400, || {
+            let word = Arc::new(AtomicU64::new(0));
+            let theirs = word.clone();
+            let waker = spawn(Priority::Application, move || {
+                work(20_000);
+                theirs.store(1, Ordering::SeqCst);
+                let woken = world().wake(key(&*theirs), 1);
+                theirs.store(2 + woken as u64, Ordering::SeqCst);
+            });
+            assert_eq!(world().prepare(key(&*word), None), Prepared::Ready);
+            let wake = world().park(Some(sim().now() + 20_000));
+            wait_while_busy(&word);
+            let woken = word.load(Ordering::SeqCst) - 2;
+            assert_eq!(woken, u64::from(wake == Wake::Woken), "{wake:?}");
+            // A deadline that was not reached has no say in the next wait.
+            world().prepare(key(&word), None);
+            let start = sim().now();
+            assert_eq!(world().park(Some(start + 300_000)), Wake::TimedOut);
+            assert!(sim().now() >= start + 300_000);
+            join(waker);
+        });
+    }
+
+    fn wait_while_busy(word: &AtomicU64) {
+        while word.load(Ordering::SeqCst) < 2 {
+            work(1000);
+            world().yield_now();
+        }
+    }
+
+    pub fn sleepers_wake_in_order_and_never_early() {
+        explore(2, 200, || {
+            let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+            let sleepers: Vec<_> = [3_u64, 1, 2]
+                .into_iter()
+                .map(|n| {
+                    let order = order.clone();
+                    spawn(Priority::Application, move || {
+                        let until = sim().now() + n * 1_000_000;
+                        world().prepare(key(me()) + 1, None);
+                        assert_eq!(world().park(Some(until)), Wake::TimedOut);
+                        assert!(sim().now() >= until);
+                        order.lock().unwrap().push(n);
+                    })
+                })
+                .collect();
+            sleepers.into_iter().for_each(|sleeper| assert_eq!(join(sleeper), Life::Ended));
+            assert_eq!(*order.lock().unwrap(), [1, 2, 3]);
+        });
+    }
+
+    pub fn a_busy_thread_shares_its_core() {
+        explore(1, 20, || {
+            let done = Arc::new(AtomicU64::new(0));
+            let most = Arc::new(AtomicU64::new(0));
+            let threads: Vec<_> = (0..3)
+                .map(|_| {
+                    let (done, most) = (done.clone(), most.clone());
+                    spawn(Priority::Application, move || {
+                        let mut last = sim().now();
+                        for _ in 0..40 {
+                            work(SLICE / 4);
+                            let now = sim().now();
+                            most.fetch_max(now - last, Ordering::Relaxed);
+                            last = now;
+                        }
+                        done.fetch_add(1, Ordering::Relaxed);
+                    })
+                })
+                .collect();
+            threads.into_iter().for_each(|thread| assert_eq!(join(thread), Life::Ended));
+            assert_eq!(done.load(Ordering::Relaxed), 3);
+            // Two others' slices and one's own step, and what the steps add to a slice.
+            assert!(most.load(Ordering::Relaxed) <= 4 * SLICE, "{most:?}");
+        });
+    }
+
+    pub fn background_threads_keep_their_budget() {
+        explore(1, 10, || {
+            let (stop, times) = (Arc::new(AtomicBool::new(false)), Arc::new([const { AtomicU64::new(0) }; 3]));
+            let busy = |priority: Priority| {
+                let (stop, times) = (stop.clone(), times.clone());
+                spawn(priority, move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        work(QUANTUM / 10);
+                        times[priority as usize].fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            };
+            let threads = [busy(Priority::Background), busy(Priority::Idle), busy(Priority::Application)];
+            // This thread waits; the three compete.
+            world().prepare(key(me()) + 1, None);
+            world().park(Some(sim().now() + 400 * QUANTUM));
+            let [application, background, idle] = [0, 1, 2].map(|n| times[n].load(Ordering::Relaxed));
+            stop.store(true, Ordering::Relaxed);
+            threads.into_iter().for_each(|thread| assert_eq!(join(thread), Life::Ended));
+            let percent = background as f64 * 100.0 / (application + background) as f64;
+            let budget = BACKGROUND_PERCENT as f64;
+            assert!((budget - 1.0..budget + 1.0).contains(&percent), "{percent} %: {background} of {application}");
+            assert_eq!(idle, 0, "an idle thread runs when nothing else is ready");
+        });
+    }
+
+    /// A lock of the simplest kind: the holder's number, or 0.
+    fn lock(word: &AtomicU64) {
+        loop {
+            step();
+            let holder = word.compare_exchange(0, id().number(), Ordering::SeqCst, Ordering::SeqCst);
+            let Err(holder) = holder else { return };
+            world().prepare(key(word), ThreadId::new(holder));
+            step();
+            park_if(word.load(Ordering::SeqCst) == holder);
+        }
+    }
+
+    fn unlock(word: &AtomicU64) {
+        word.store(0, Ordering::SeqCst);
+        step();
+        world().wake(key(word), 1);
+    }
+
+    fn inversion(cores: usize) {
+        explore(cores, 100, move || {
+            let (outer, inner) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+            let [stop, ready] = [const { AtomicBool::new(false) }; 2].map(Arc::new);
+            // Idle holds `inner`; background holds `outer` and waits for `inner`; hogs keep the cores busy.
+            let (i, go) = (inner.clone(), ready.clone());
+            let low = spawn(Priority::Idle, move || {
+                lock(&i);
+                while !go.load(Ordering::Relaxed) {
+                    work(10_000);
+                }
+                (0..20).for_each(|_| work(100_000));
+                assert_eq!(i.load(Ordering::SeqCst), id().number());
+                unlock(&i);
+            });
+            while inner.load(Ordering::SeqCst) == 0 {
+                world().prepare(key(me()) + 1, None);
+                world().park(Some(sim().now() + 100_000));
+            }
+            let (o, i) = (outer.clone(), inner.clone());
+            let middle = spawn(Priority::Background, move || {
+                lock(&o);
+                lock(&i);
+                unlock(&i);
+                unlock(&o);
+                assert_eq!(me().priority(), Priority::Background, "what was lent is given back");
+            });
+            while outer.load(Ordering::SeqCst) == 0 {
+                world().prepare(key(me()) + 1, None);
+                world().park(Some(sim().now() + 100_000));
+            }
+            let hogs: Vec<_> = (0..cores)
+                .map(|_| {
+                    let stop = stop.clone();
+                    spawn(Priority::Application, move || {
+                        while !stop.load(Ordering::Relaxed) {
+                            work(100_000);
+                        }
+                    })
+                })
+                .collect();
+            ready.store(true, Ordering::Relaxed);
+            lock(&outer);
+            unlock(&outer);
+            stop.store(true, Ordering::Relaxed);
+            [low, middle].into_iter().chain(hogs).for_each(|thread| assert_eq!(join(thread), Life::Ended));
+            assert_eq!(low.0.priority(), Priority::Idle);
+        });
+    }
+
+    pub fn priorities_are_lent_along_a_chain() {
+        inversion(1);
+    }
+
+    pub fn priorities_are_lent_across_cores() {
+        inversion(2);
+    }
+
+    pub fn who_waits_for_a_stopped_owner_is_told() {
+        explore(2, 300, || {
+            let word = Arc::new(AtomicU64::new(0));
+            let theirs = word.clone();
+            let owner = spawn(Priority::Application, move || {
+                theirs.store(id().number(), Ordering::SeqCst);
+                work(1000);
+                world().end(Life::Stopped)
+            });
+            wait_while_zero(&word);
+            loop {
+                match world().prepare(key(&*word), Some(owner.1)) {
+                    Prepared::OwnerStopped => break,
+                    Prepared::Ready => park_if(true),
+                }
+            }
+            assert_eq!(join(owner), Life::Stopped);
+        });
+    }
+
+    fn wait_while_zero(word: &AtomicU64) {
+        while word.load(Ordering::SeqCst) == 0 {
+            work(1000);
+            world().yield_now();
+        }
+    }
+
+    pub fn idle_cores_take_what_is_ready() {
+        explore(3, 100, || {
+            let cores = Arc::new([const { AtomicUsize::new(0) }; CORES]);
+            let threads: Vec<_> = (0..6)
+                .map(|_| {
+                    let cores = cores.clone();
+                    spawn(Priority::Application, move || {
+                        for _ in 0..10 {
+                            cores[sim().core()].fetch_add(1, Ordering::Relaxed);
+                            work(SLICE / 2);
+                        }
+                    })
+                })
+                .collect();
+            threads.into_iter().for_each(|thread| assert_eq!(join(thread), Life::Ended));
+            assert!(cores.iter().all(|count| count.load(Ordering::Relaxed) > 0), "{cores:?}");
+        });
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+use programs::*;
+
+ashlar_test::tests! {
+    #[cfg(not(target_os = "none"))]
+    no_wake_is_lost_on_one_core,
+    #[cfg(not(target_os = "none"))]
+    no_wake_is_lost_on_three_cores,
+    #[cfg(not(target_os = "none"))]
+    a_wait_ends_in_one_way,
+    #[cfg(not(target_os = "none"))]
+    sleepers_wake_in_order_and_never_early,
+    #[cfg(not(target_os = "none"))]
+    a_busy_thread_shares_its_core,
+    #[cfg(not(target_os = "none"))]
+    background_threads_keep_their_budget,
+    #[cfg(not(target_os = "none"))]
+    priorities_are_lent_along_a_chain,
+    #[cfg(not(target_os = "none"))]
+    priorities_are_lent_across_cores,
+    #[cfg(not(target_os = "none"))]
+    who_waits_for_a_stopped_owner_is_told,
+    #[cfg(not(target_os = "none"))]
+    idle_cores_take_what_is_ready,
+}
