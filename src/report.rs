@@ -16,7 +16,10 @@ pub const OUT_OF_MEMORY: u8 = 103;
 /// Status after a bug of the kernel's.
 pub const KERNEL_BUG: u8 = 104;
 
+/// Reports begun by the core that began the first one.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
+/// That core's number and 1; 0 while there is none.
+static REPORTER: AtomicUsize = AtomicUsize::new(0);
 static STATUS: AtomicU8 = AtomicU8::new(0);
 
 /// How far reporting may go.
@@ -28,12 +31,21 @@ pub enum Turn {
     Second(u8),
     /// That failed too: end with the status of the first, without a word.
     Third(u8),
-    /// Even ending failed: nothing is left to do.
+    /// Even ending failed, or another core reports: nothing is left to do.
     Lost,
 }
 
-/// Begins a report that is to end the machine with `status`.
-pub fn begin(status: u8) -> Turn {
+/// Whether a report was begun: the machine ends.
+pub fn is_begun() -> bool {
+    REPORTER.load(Ordering::Acquire) != 0
+}
+
+/// Begins a report on core number `core` that is to end the machine with `status`. The first core that does has the say.
+pub fn begin(status: u8, core: usize) -> Turn {
+    let reporter = REPORTER.compare_exchange(0, core + 1, Ordering::AcqRel, Ordering::Acquire);
+    if reporter.is_err_and(|reporter| reporter != core + 1) {
+        return Turn::Lost;
+    }
     match STARTED.fetch_add(1, Ordering::AcqRel) {
         0 => {
             STATUS.store(status, Ordering::Release);

@@ -2,23 +2,24 @@
 
 use super::linear_map::NoMemoryForTables;
 use super::memory::{self, StartError};
-use super::{allocator, fixed_map, gate, layout, linear_map, percore, report, stacks};
+use super::threads::{self, NoThread, Spec};
+use super::{allocator, fixed_map, interrupts, layout, linear_map, percore, secondary, stacks, timer};
 use crate::app;
 use crate::arguments::Arguments;
 use crate::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::mm::frame::{MemoryMap, MemoryMapFull};
 use crate::platform::console::{KNOWN_BASES, Pl011, REGISTERS_SIZE};
-use crate::platform::machine::{Conduit, Machine, MachineError, Reason};
+use crate::platform::interrupts::{self as controller, InterruptError};
+use crate::platform::machine::{Conduit, Cpu, Machine, MachineError, Reason};
 use crate::platform::tree::{HEADER_SIZE, TreeError, total_size};
 use crate::platform::{log_warnings, power, rtc, tree_at};
 use crate::report::KERNEL_BUG;
+use crate::task::{MAX_CORES, Priority};
 use crate::{console, println};
-use aarch64_cpu::registers::DAIF;
-use core::arch::{asm, global_asm};
+use arrayvec::ArrayVec;
+use core::arch::global_asm;
 use core::fmt;
-use core::ops::Range;
 use core::ptr::NonNull;
-use tock_registers::interfaces::ReadWriteable;
 
 global_asm!(include_str!("boot.s"));
 
@@ -35,6 +36,7 @@ unsafe extern "C" {
 #[unsafe(no_mangle)]
 extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr) -> ! {
     percore::current().enter_boot_stack();
+    threads::enter();
     layout::set_image(image);
     let machine = match read_machine(tree) {
         Ok(machine) => machine,
@@ -47,37 +49,70 @@ extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr) -> ! {
     console::start_log(arguments.log);
     let arguments = arguments.install();
     log_warnings(&machine, arguments);
-    let stack = match prepare_memory(&machine, arguments) {
-        Ok(stack) => stack,
-        Err(error) => give_up(&error),
+    if let Err(error) = prepare_memory(&machine, arguments).and_then(|()| start_threads(&machine)) {
+        give_up(&error);
+    }
+    threads::idle()
+}
+
+/// Makes the boot core one that runs threads, starts the others, and the application.
+fn start_threads(machine: &Machine<'_>) -> Result<(), SetupError> {
+    let core = percore::current();
+    timer::prepare();
+    threads::install();
+    threads::join(core.stack());
+    let cpus = secondary::list(machine, MAX_CORES);
+    match install_interrupts(machine, &cpus) {
+        Ok(()) => secondary::start_all(&cpus),
+        Err(why) => log::warn!("{why}: one core runs, and no thread is interrupted"),
+    }
+    let main = Spec {
+        name: threads::MAIN.0,
+        priority: Priority::Application,
+        start: run_application,
+        argument: 0,
+        stack: app::stack::main_size(),
+        isolated: false,
     };
-    percore::current().set_stack(stack.clone());
-    // SAFETY: the stack was just mapped and is nobody else's; nothing on the boot stack is used after this.
-    unsafe {
-        asm!(
-            "mov sp, {stack}",
-            "mov x29, xzr",
-            "mov x30, xzr",
-            "b {run}",
-            stack = in(reg) stack.end.0,
-            run = sym run_application,
-            options(noreturn)
-        )
+    threads::spawn(main)?;
+    Ok(())
+}
+
+/// Sets the interrupt controller up for `cpus`, and on the boot core.
+fn install_interrupts(machine: &Machine<'_>, cpus: &[Cpu]) -> Result<(), NoInterrupts> {
+    let gic = machine.gic.as_ref().ok_or(NoInterrupts::Missing)?;
+    let affinities: ArrayVec<u64, MAX_CORES> = cpus.iter().map(|cpu| cpu.mpidr).collect();
+    let timer = machine.timer.unwrap_or(timer::DEFAULT_INTERRUPT);
+    let map = |range| fixed_map::map_device(range).ok();
+    // SAFETY: the device tree says that its registers are there; each is mapped once, and for good.
+    unsafe { controller::install(gic, timer, &map, &affinities) }.map_err(NoInterrupts::Controller)?;
+    controller::start_core(0);
+    interrupts::set_installed();
+    Ok(())
+}
+
+/// Why no interrupts come.
+enum NoInterrupts {
+    Missing,
+    Controller(InterruptError),
+}
+
+impl fmt::Display for NoInterrupts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("the device tree names no interrupt controller"),
+            Self::Controller(error) => error.fmt(f),
+        }
     }
 }
 
-/// On the kernel stack of the application's thread.
-extern "C" fn run_application() -> ! {
+/// The main thread. The machine ends with it.
+extern "C" fn run_application(_: usize) {
     allocator::set_application_allocator(&app::heap::HEAP);
-    let stack = match app::stack::map() {
-        Ok(stack) => stack,
-        Err(error) => give_up(&error),
-    };
-    report::set_application_stack(stack.clone());
-    // What the system bus has to say is heard from now on; interrupts have no source yet.
-    DAIF.modify(DAIF::A::Unmasked);
-    // SAFETY: kernel mode, and the stack is the application's.
-    let status = unsafe { gate::enter_application(ashlar_application, stack.end) };
+    extern "C" fn entry(_: usize) -> i32 {
+        ashlar_application()
+    }
+    let status = threads::run_in_application_mode(entry, 0);
     // What does not fit is no success.
     power::exit(u8::try_from(status).unwrap_or(u8::MAX))
 }
@@ -141,42 +176,50 @@ fn give_up(why: &dyn fmt::Display) -> ! {
     power::exit(KERNEL_BUG)
 }
 
-/// Why memory could not be prepared.
-enum MemorySetupError {
+/// Why the kernel could not be set up.
+enum SetupError {
     Map(MemoryMapFull),
     Linear(NoMemoryForTables),
     Start(StartError),
+    Thread(NoThread),
     /// Not even the kernel's heap and stacks fit.
     TooSmall {
         free: u64,
     },
 }
 
-impl fmt::Display for MemorySetupError {
+impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Map(error) => error.fmt(f),
             Self::Linear(error) => error.fmt(f),
             Self::Start(error) => error.fmt(f),
+            Self::Thread(error) => error.fmt(f),
             Self::TooSmall { free } => write!(f, "too little memory: {free:#x} bytes are free"),
         }
     }
 }
 
-impl From<MemoryMapFull> for MemorySetupError {
+impl From<MemoryMapFull> for SetupError {
     fn from(error: MemoryMapFull) -> Self {
         Self::Map(error)
     }
 }
 
-impl From<NoMemoryForTables> for MemorySetupError {
+impl From<NoMemoryForTables> for SetupError {
     fn from(error: NoMemoryForTables) -> Self {
         Self::Linear(error)
     }
 }
 
-/// Builds the linear map, the kernel heap and the first kernel stack, which it returns, and starts the memory manager.
-fn prepare_memory(machine: &Machine<'_>, arguments: &Arguments<'_>) -> Result<Range<VirtAddr>, MemorySetupError> {
+impl From<NoThread> for SetupError {
+    fn from(error: NoThread) -> Self {
+        Self::Thread(error)
+    }
+}
+
+/// Builds the linear map, the kernel heap and the area for kernel stacks, and starts the memory manager.
+fn prepare_memory(machine: &Machine<'_>, arguments: &Arguments<'_>) -> Result<(), SetupError> {
     let (mut mapped, mut free) = (MemoryMap::new(), MemoryMap::new());
     for bank in &machine.banks {
         mapped.add(bank.clone())?;
@@ -197,17 +240,16 @@ fn prepare_memory(machine: &Machine<'_>, arguments: &Arguments<'_>) -> Result<Ra
     mapped.remove(image(layout::__text_start.address(), layout::__rodata_end.address()))?;
     linear_map::build(&mapped, &mut free)?;
 
-    let too_small = |free: &MemoryMap| MemorySetupError::TooSmall { free: free.total() };
+    let too_small = |free: &MemoryMap| SetupError::TooSmall { free: free.total() };
     stacks::prepare(&mut free).ok_or_else(|| too_small(&free))?;
-    let kernel = free.carve(stacks::STACK_SIZE, PAGE_SIZE).and_then(stacks::add).ok_or_else(|| too_small(&free))?;
     let heap = free.carve(HEAP_SIZE, PAGE_SIZE).map(layout::linear).ok_or_else(|| too_small(&free))?;
     // SAFETY: carved from free memory, which the linear map maps.
     unsafe { allocator::add_to_kernel_heap(heap..heap + HEAP_SIZE as u64) };
     // SAFETY: the banks of RAM, mapped, less what is reserved or was carved from them; the initrd is held back for `input`.
-    unsafe { memory::start(&mut free, arguments) }.map_err(MemorySetupError::Start)?;
+    unsafe { memory::start(&mut free, arguments) }.map_err(SetupError::Start)?;
     if let Some(initrd) = &machine.initrd {
         // SAFETY: held back.
         unsafe { app::input::install(initrd.clone()) };
     }
-    Ok(kernel)
+    Ok(())
 }

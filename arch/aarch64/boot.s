@@ -2,6 +2,7 @@
 // any 4 KiB-aligned address (Linux Documentation/arch/arm64/booting.rst). Everything before `upper_half` runs at its
 // physical address, in the one page that the identity map covers, and uses neither exclusives nor a stack.
 //
+// x19  0 on the core that boots, 1 on the others
 // x20  physical address of the device tree
 // x21  physical address of the image
 // x22  base of the image's level-3 tables (physical)
@@ -23,6 +24,13 @@
 // M, C, SA, SA0, I, nTWI, nTWE, WXN. Not A: the compiler keeps to aligned accesses, other people's code need not.
 .equ SCTLR_ON,      SCTLR_OFF | (1 << 0) | (1 << 2) | (1 << 3) | (1 << 4) | (1 << 12) | (1 << 16) | (1 << 18) | (1 << 19)
 .equ SPSR_EL1H,     0x3c5                   // D, A, I, F masked
+.equ AFFINITY,      0xff00ffffff            // Aff3, Aff2, Aff1, Aff0 of MPIDR_EL1
+
+// `Core` in percore.rs.
+.equ CORE_STACK_END, 40
+.equ CORE_AFFINITY, 64
+.equ CORE_SIZE,     128
+.equ CORES_SIZE,    64 * CORE_SIZE
 
 .macro address register, symbol             // position-independent, reach 4 GiB
     adrp    \register, \symbol
@@ -41,9 +49,17 @@ _start:
     .ascii  "ARM\x64"
     .long   0
 
+// Where the firmware sends the other cores, when the first one asks for them.
+.global secondary_entry
+secondary_entry:
+    mov     x19, #1
+    b       any_entry
+
 entry:
-    msr     daifset, #0xf
+    mov     x19, xzr
     mov     x20, x0
+any_entry:
+    msr     daifset, #0xf
     adr     x21, _start
     tst     x21, #0xfff
     b.ne    park
@@ -106,6 +122,7 @@ at_el1:
     mov     x0, #(3 << 20)                  // FPEN
     msr     cpacr_el1, x0
     isb
+    cbnz    x19, mmu_on                     // the tables are there
 
     // Zero the tables. Stale cache lines go before, so that none is written back over them, and after, so that none
     // read in meanwhile stays.
@@ -186,6 +203,7 @@ at_el1:
     bl      invalidate_to_coherency
 
     // MMU and caches on.
+mmu_on:
     ldr     x0, =MAIR
     msr     mair_el1, x0
     ldr     x0, =TCR
@@ -208,6 +226,9 @@ at_el1:
     isb
     ldr     x0, =SCTLR_ON
     ldr     x1, =upper_half
+    ldr     x2, =secondary_upper_half
+    cmp     x19, #0
+    csel    x1, x1, x2, eq
     msr     sctlr_el1, x0
     isb
     br      x1
@@ -222,7 +243,7 @@ upper_half:
     isb
     address x0, exception_vectors
     msr     vbar_el1, x0
-    address x0, BOOT_CORE
+    address x0, CORES
     msr     tpidr_el1, x0
     isb
 
@@ -242,6 +263,31 @@ upper_half:
     mov     x0, x20
     mov     x1, x21
     b       start_kernel
+
+// Another core: it finds itself among those that were called, by its affinity (`Core` in percore.rs).
+secondary_upper_half:
+    address x0, exception_vectors
+    msr     vbar_el1, x0
+    ldr     x1, =AFFINITY
+    mrs     x2, mpidr_el1
+    and     x2, x2, x1
+    orr     x2, x2, #(1 << 31)
+    address x0, CORES
+    add     x3, x0, #CORES_SIZE
+1:  ldr     x1, [x0, #CORE_AFFINITY]
+    cmp     x1, x2
+    b.eq    2f
+    add     x0, x0, #CORE_SIZE
+    cmp     x0, x3
+    b.lo    1b
+    b       park
+2:  msr     tpidr_el1, x0
+    ldr     x1, [x0, #CORE_STACK_END]
+    mov     sp, x1
+    isb
+    mov     x29, xzr
+    mov     x30, xzr
+    b       start_secondary
 
 park:
     wfe

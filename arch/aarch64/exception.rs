@@ -1,7 +1,7 @@
 //! What happens after `exception.s` has saved the registers.
 
 use super::syndrome::{Exception, memory_fault};
-use super::{memory, report};
+use super::{interrupts, memory, report};
 use crate::mm::address::{LOWER_END, VirtAddr};
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -54,9 +54,16 @@ extern "C" fn application_exception(frame: &mut Frame, esr: u64, far: u64) {
     report::application_crash(frame, Exception::decode(esr, far), refused)
 }
 
-/// An interrupt or SError in application mode: none is enabled.
+/// An interrupt in application mode. Returning resumes the application: perhaps much later, after other threads have run, and
+/// on another core.
 #[unsafe(no_mangle)]
-extern "C" fn application_interrupt(frame: &mut Frame, esr: u64, _far: u64, kind: u64) -> ! {
+extern "C" fn application_interrupt() {
+    interrupts::handle();
+}
+
+/// A fast interrupt or SError in application mode: none is enabled.
+#[unsafe(no_mangle)]
+extern "C" fn application_unexpected_exception(frame: &mut Frame, esr: u64, _far: u64, kind: u64) -> ! {
     report::unexpected(frame, esr, kind, frame.sp_el0)
 }
 

@@ -99,7 +99,7 @@
     ldp     x28, x29, [sp, #224]
 .endm
 
-// An entry that is never returned from: `kind` is 0 synchronous, 1 IRQ, 2 FIQ, 3 SError.
+// An entry that is never returned from: `kind` is 2 FIQ, 3 SError.
 .macro application_entry kind
     .balign 128
     sub     sp, sp, #FRAME_SIZE
@@ -132,7 +132,9 @@ exception_vectors:
     .balign 128
     sub     sp, sp, #FRAME_SIZE
     b       application_synchronous
-    application_entry 1
+    .balign 128
+    sub     sp, sp, #FRAME_SIZE
+    b       application_irq
     application_entry 2
     application_entry 3
     kernel_entry 0
@@ -154,6 +156,13 @@ application_synchronous:
     add     sp, sp, #FRAME_SIZE
     eret
 
+application_irq:
+    save
+    bl      application_interrupt
+    restore
+    add     sp, sp, #FRAME_SIZE
+    eret
+
 application_unexpected:
     mov     x1, x0
     ldr     x0, [sp]
@@ -165,7 +174,7 @@ application_unexpected:
     mov     x0, sp
     mrs     x1, esr_el1
     mrs     x2, far_el1
-    bl      application_interrupt
+    bl      application_unexpected_exception
     udf     #0
 
 // x0 the core, x1 the kind; scratch holds x1, x2; TPIDRRO_EL0 holds x0.

@@ -37,6 +37,8 @@ where
     // procedure call standard, so that SP and x29 are as before; SPSel is put back.
     unsafe {
         asm!(
+            // Kernel mode is not preempted.
+            "msr daifset, #2",
             "msr spsel, #1",
             "stp x0, x1, [sp, #-64]!",
             "stp x2, x3, [sp, #16]",
@@ -49,6 +51,7 @@ where
             "ldp x6, x7, [sp, #48]",
             "ldp x0, x1, [sp], #64",
             "msr spsel, #0",
+            "msr daifclr, #2",
             inout("x0") *w0, inout("x1") *w1, inout("x2") *w2, inout("x3") *w3,
             inout("x4") *w4, inout("x5") *w5, inout("x6") *w6, inout("x7") *w7,
             inout("x8") run => _,
@@ -72,12 +75,13 @@ extern "C" fn run<F: FnOnce() -> R, R>(words: &mut Aligned) {
     }
 }
 
-/// Runs `entry` in application mode on the stack that ends at `stack_top`, a multiple of 16, and returns what it returns.
+/// Runs `entry` with `argument` in application mode on the stack that ends at `stack_top`, a multiple of 16, and returns what
+/// it returns. Interrupts are open meanwhile, and errors that the system bus reports.
 ///
 /// # Safety
 ///
 /// This is kernel mode. What is below `stack_top` is the application's: memory, or addresses whose faults become memory.
-pub unsafe fn enter_application(entry: extern "C" fn() -> i32, stack_top: VirtAddr) -> i32 {
+pub unsafe fn enter_application(entry: extern "C" fn(usize) -> i32, argument: usize, stack_top: VirtAddr) -> i32 {
     assert!(percore::in_kernel_mode() && stack_top.is_aligned(16));
     let status: u64;
     // SAFETY: the caller vouches for the stack. The frame pointer is zero at the application's first call, so that backtraces
@@ -88,12 +92,14 @@ pub unsafe fn enter_application(entry: extern "C" fn() -> i32, stack_top: VirtAd
             "mov x29, xzr",
             "msr sp_el0, {top}",
             "msr spsel, #0",
+            "msr daifclr, #6",
             "blr {entry}",
+            "msr daifset, #2",
             "msr spsel, #1",
             "ldp x29, xzr, [sp], #16",
             top = in(reg) stack_top.0,
             entry = in(reg) entry,
-            lateout("x0") status,
+            inlateout("x0") argument as u64 => status,
             clobber_abi("C"),
         );
     }

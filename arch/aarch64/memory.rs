@@ -1,13 +1,11 @@
 //! The memory manager on this machine.
 
 use super::mmu::Machine;
-use super::percore;
 use crate::arguments::Arguments;
 use crate::mm::address::{Frame, PhysAddr, VirtAddr};
 use crate::mm::frame::{Frames, FramesError, MemoryMap};
 use crate::mm::mmu::{Access, Invalidation, Mmu};
 use crate::mm::{FaultError, MemoryManager, NoRoot};
-use crate::sync::{Held, Waiting};
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::TTBR0_EL1;
 use core::fmt;
@@ -57,10 +55,6 @@ pub(super) fn started() -> Option<&'static MemoryManager<Machine>> {
 ///
 /// What `free` holds and holds back is RAM that the linear map shows and that nobody else will use.
 pub(super) unsafe fn start(free: &mut MemoryMap, arguments: &Arguments<'_>) -> Result<(), StartError> {
-    // An application may have ranked locks of its own, and fault while it holds one.
-    static HELD: [Held; 2] = [Held::new(), Held::new()];
-    let held = || &HELD[percore::in_kernel_mode() as usize];
-    Waiting { held, core: || 0, relax: core::hint::spin_loop, switch: || () }.install();
     let machine = Machine::new();
     // SAFETY: the caller's promise is the same.
     let frames = unsafe { Frames::new(&machine, free) }.map_err(StartError::Frames)?;
@@ -71,6 +65,11 @@ pub(super) unsafe fn start(free: &mut MemoryMap, arguments: &Arguments<'_>) -> R
     manager.set_overcommit(arguments.overcommit);
     use_root(manager.root());
     Ok(())
+}
+
+/// Makes the application's half of the running core the memory manager's, as it is of the boot core.
+pub(super) fn enter_space() {
+    use_root(manager().root());
 }
 
 /// Makes the table in `root` the one that the application's half is walked from. The one before it is empty.

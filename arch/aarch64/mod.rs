@@ -9,6 +9,8 @@
 //! | `fixed_map.rs`, `linear_map.rs`, `stacks.rs` | what is mapped there |
 //! | `exception.s`, `exception.rs`, `syndrome.rs` | exceptions |
 //! | `gate.rs`, `percore.rs` | application mode and kernel mode |
+//! | `threads.rs`, `switch.s` | threads: their records, their stacks, the switch |
+//! | `secondary.rs`, `interrupts.rs`, `timer.rs` | the other cores; what interrupts them |
 //! | `allocator.rs` | the global allocator |
 //! | `memory.rs`, `mmu.rs`, `descriptor.rs` | the memory manager, its machine |
 //! | `report.rs`, `walk.rs` | crash reports |
@@ -27,6 +29,8 @@ pub mod fixed_map;
 #[cfg(target_os = "none")]
 pub mod gate;
 #[cfg(target_os = "none")]
+mod interrupts;
+#[cfg(target_os = "none")]
 pub mod layout;
 #[cfg(target_os = "none")]
 mod linear_map;
@@ -39,6 +43,12 @@ pub mod percore;
 #[cfg(target_os = "none")]
 mod report;
 #[cfg(target_os = "none")]
+mod secondary;
+#[cfg(target_os = "none")]
 mod stacks;
+#[cfg(target_os = "none")]
+pub mod threads;
+#[cfg(target_os = "none")]
+pub mod timer;
 #[cfg(target_os = "none")]
 pub mod walk;

@@ -2,14 +2,16 @@
 
 use super::layout;
 use crate::mm::address::VirtAddr;
+use crate::task::MAX_CORES;
 use aarch64_cpu::registers::{SPSel, TPIDR_EL1};
 use core::cell::UnsafeCell;
+use core::mem::offset_of;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use tock_registers::interfaces::Readable;
 
-/// A core's own data. `exception.s` knows the offsets of the first three.
-#[repr(C)]
+/// A core's own data. `exception.s` knows the offsets of the first three, `boot.s` those of `stack` and `affinity`.
+#[repr(C, align(128))]
 pub struct Core {
     /// Registers that an exception entry sets aside before it has a stack.
     scratch: UnsafeCell<[u64; 4]>,
@@ -17,6 +19,36 @@ pub struct Core {
     stack: Bounds,
     /// The stack for exceptions that find that one unusable.
     overflow: Bounds,
+    /// Its affinity, as in MPIDR_EL1, and [`LISTED`]; 0 for a core that there is not.
+    affinity: AtomicU64,
+    /// How far it has come: a [`Stage`].
+    stage: AtomicU64,
+}
+
+/// In [`Core::affinity`]: bit 31, which is always set in MPIDR_EL1.
+const LISTED: u64 = 1 << 31;
+/// The affinity fields of MPIDR_EL1.
+const AFFINITY: u64 = 0xff_00ff_ffff;
+
+const _: () = assert!(
+    offset_of!(Core, stack) == 32
+        && offset_of!(Core, overflow) == 48
+        && offset_of!(Core, affinity) == 64
+        && size_of::<Core>() == 128
+);
+
+/// How far a core has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Stage {
+    /// Nobody has called it.
+    Off = 0,
+    /// It was called.
+    Called = 1,
+    /// It runs threads.
+    Online = 2,
+    /// It did not answer in time, and may not take part any more.
+    LeftOut = 3,
 }
 
 #[repr(C)]
@@ -43,18 +75,40 @@ impl Bounds {
 // SAFETY: `scratch` is touched by the exception entry of the core that it belongs to alone; the rest is atomic.
 unsafe impl Sync for Core {}
 
-/// The core that boots.
+/// All cores by number; the first is the one that boots.
 #[unsafe(no_mangle)]
-static BOOT_CORE: Core = Core { scratch: UnsafeCell::new([0; 4]), stack: Bounds::new(), overflow: Bounds::new() };
+static CORES: [Core; MAX_CORES] = [const { Core::new() }; MAX_CORES];
 
-/// The running core.
+/// Core number `index`, below [`MAX_CORES`].
+pub fn core(index: usize) -> &'static Core {
+    &CORES[index]
+}
+
+/// The running core. In application mode the thread may be moved to another one at any time.
+#[inline]
 pub fn current() -> &'static Core {
     let core = core::ptr::with_exposed_provenance::<Core>(TPIDR_EL1.get() as usize);
-    // SAFETY: `boot.s` points TPIDR_EL1 to a static `Core`, and nothing changes it.
+    // SAFETY: `boot.s` points TPIDR_EL1 to an element of `CORES`, and nothing changes it.
     unsafe { &*core }
 }
 
+/// The number of the running core.
+#[inline]
+pub fn index() -> usize {
+    (TPIDR_EL1.get() as usize - CORES.as_ptr().addr()) / size_of::<Core>()
+}
+
 impl Core {
+    const fn new() -> Self {
+        Core {
+            scratch: UnsafeCell::new([0; 4]),
+            stack: Bounds::new(),
+            overflow: Bounds::new(),
+            affinity: AtomicU64::new(0),
+            stage: AtomicU64::new(Stage::Off as u64),
+        }
+    }
+
     /// Tells the exception entry which stacks there are: the boot stack, and the overflow stack.
     pub(super) fn enter_boot_stack(&self) {
         self.stack.set(layout::__boot_stack_start.address()..layout::__boot_stack_end.address());
@@ -66,6 +120,11 @@ impl Core {
         self.stack.set(stack);
     }
 
+    /// The stack for exceptions that find the other unusable.
+    pub(super) fn set_overflow_stack(&self, stack: Range<VirtAddr>) {
+        self.overflow.set(stack);
+    }
+
     /// The stack that kernel mode stands on.
     pub fn stack(&self) -> Range<VirtAddr> {
         self.stack.get()
@@ -74,6 +133,31 @@ impl Core {
     /// The stack for exceptions that find the other unusable.
     pub fn overflow_stack(&self) -> Range<VirtAddr> {
         self.overflow.get()
+    }
+
+    /// Gives it the affinity by which it will know itself.
+    pub(super) fn set_affinity(&self, mpidr: u64) {
+        self.affinity.store(mpidr & AFFINITY | LISTED, Ordering::Release);
+    }
+
+    /// Its affinity, as the device tree has it.
+    pub fn affinity(&self) -> u64 {
+        self.affinity.load(Ordering::Acquire) & !LISTED
+    }
+
+    /// How far it has come.
+    pub fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Off,
+            1 => Stage::Called,
+            2 => Stage::Online,
+            _ => Stage::LeftOut,
+        }
+    }
+
+    /// From one stage to another; false when it is not in the first.
+    pub(super) fn advance(&self, from: Stage, to: Stage) -> bool {
+        self.stage.compare_exchange(from as u64, to as u64, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 

@@ -5,35 +5,40 @@ use super::exception::Frame;
 use super::memory;
 use super::stacks;
 use super::syndrome::{Abort, Exception};
+use super::threads::{self, MAIN, SCHEDULER};
 use super::walk::{read_word, walk};
-use super::{gate, percore};
+use super::{gate, interrupts, percore};
 use crate::app::{self, heap};
 use crate::mm::FaultError;
 use crate::mm::address::{LOWER_END, VirtAddr};
 use crate::platform::power;
 use crate::report::{self, APPLICATION_CRASH, APPLICATION_PANIC, Backtrace, KERNEL_BUG, OUT_OF_MEMORY, Turn};
+use crate::task::{Life, Thread};
 use crate::{console, println};
 use arrayvec::ArrayString;
 use core::arch::asm;
 use core::fmt::{self, Write};
-use core::ops::Range;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicU64, Ordering};
-
-/// The application's main stack.
-static STACK: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
-
-/// Says where the application's stack is, so that an overflow can be told from other faults.
-pub(super) fn set_application_stack(stack: Range<VirtAddr>) {
-    STACK[0].store(stack.start.0, Ordering::Relaxed);
-    STACK[1].store(stack.end.0, Ordering::Relaxed);
-}
+use core::sync::atomic::Ordering;
 
 /// A fault this far below the stack is taken for an overflow: compilers touch every page of a large frame in turn.
-const GUARD: u64 = 64 << 10;
+const GUARD: u64 = app::stack::GUARD as u64;
 
+/// The application, or a thread of it.
+struct Who(&'static Thread);
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.name() {
+            name if name == MAIN => f.write_str("the application"),
+            name => write!(f, "thread {name} of the application"),
+        }
+    }
+}
+
+/// Whether `address` is in the guard below the running thread's stack.
 fn is_stack_overflow(address: VirtAddr) -> bool {
-    let start = STACK[0].load(Ordering::Relaxed);
+    let start = threads::current().application_stack[0].load(Ordering::Relaxed);
     (start.saturating_sub(GUARD)..start).contains(&address.0)
 }
 
@@ -42,12 +47,13 @@ pub(super) fn application_crash(frame: &Frame, exception: Exception, refused: Op
     let out_of_memory = matches!(refused, Some(FaultError::OutOfMemory { .. }));
     start(if out_of_memory { OUT_OF_MEMORY } else { APPLICATION_CRASH }, &exception);
     let address = fault_address(exception);
+    let who = Who(threads::current());
     match address {
-        _ if out_of_memory => println!("ashlar: out of memory: {exception}"),
+        _ if out_of_memory => println!("ashlar: out of memory: {who}: {exception}"),
         Some(address) if is_stack_overflow(address) => {
-            println!("ashlar: the application crashed: stack overflow: {exception}");
+            println!("ashlar: {who} crashed: stack overflow: {exception}");
         }
-        _ => println!("ashlar: the application crashed: {exception}"),
+        _ => println!("ashlar: {who} crashed: {exception}"),
     }
     println!("    pc {:#018x}", frame.elr);
     if let Some(address) = address {
@@ -112,12 +118,20 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     }
     // The message is formatted here, in application mode: its parts are the application's own code and memory.
     let out_of_memory = is_failed_allocation(info);
+    let who = Who(threads::current());
+    if who.0.isolated.load(Ordering::Relaxed) != 0 && !report::is_begun() {
+        println!("ashlar: {who} {info}\n    it is stopped, alone");
+        gate::call(move || {
+            print_backtrace(None, record);
+            SCHEDULER.end(Life::Stopped)
+        })
+    }
     if out_of_memory {
         start(OUT_OF_MEMORY, &"panic");
-        println!("ashlar: out of memory: the application {info}");
+        println!("ashlar: out of memory: {who} {info}");
     } else {
         start(APPLICATION_PANIC, &"panic");
-        println!("ashlar: the application {info}");
+        println!("ashlar: {who} {info}");
     }
     gate::call(move || {
         print_backtrace(None, record);
@@ -150,7 +164,10 @@ impl fmt::Write for Compared<'_> {
 /// Takes the console for the report of something that ends the machine with `status`; does not return when a report has
 /// been begun before.
 fn start(status: u8, what: &dyn fmt::Display) {
-    let turn = report::begin(status);
+    let turn = report::begin(status, percore::index());
+    if turn == Turn::First {
+        threads::stop_others();
+    }
     console::seize();
     match turn {
         Turn::First => boot::ensure_console(),
@@ -159,9 +176,7 @@ fn start(status: u8, what: &dyn fmt::Display) {
             power::exit(status)
         }
         Turn::Third(status) => power::exit(status),
-        Turn::Lost => loop {
-            aarch64_cpu::asm::wfi();
-        },
+        Turn::Lost => interrupts::stop(),
     }
 }
 

@@ -1,53 +1,143 @@
-//! Kernel stacks: 32 KiB each, above 32 KiB that are mapped nowhere. The tables for all of them are there from the start, so
-//! that making a stack only turns entries valid.
+//! Kernel stacks: 32 KiB each, above 32 KiB that are mapped nowhere. Entries of the area only ever go from invalid to valid
+//! and back, and its tables stay: nothing that a core may stand on is broken.
 
 use super::descriptor::{self, KernelMemory};
+use super::memory::manager;
 use super::{fixed_map, layout, linear_map};
-use crate::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
-use crate::mm::frame::MemoryMap;
+use crate::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, VirtAddr};
+use crate::mm::frame::{Class, MemoryMap};
 use crate::mm::mmu::{Entry, Level};
+use aarch64_cpu::asm::barrier;
+use arrayvec::ArrayVec;
+use core::arch::asm;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::{Mutex, Once};
 
 /// Bytes of a kernel stack.
 pub const STACK_SIZE: usize = 32 << 10;
+/// log2 of its frames.
+const ORDER: u32 = (STACK_SIZE / PAGE_SIZE).trailing_zeros();
 /// From one stack's end to the next one's.
 const STRIDE: usize = 2 * STACK_SIZE;
-/// Stacks that the one level-3 table has room for.
-const STACKS: usize = 512 * PAGE_SIZE / STRIDE;
+/// Stacks that one level-3 table has room for.
+const PER_TABLE: usize = BLOCK_SIZE / STRIDE;
+/// Stacks in the area: what one level-2 table maps.
+const STACKS: usize = 512 * PER_TABLE;
+/// Free stacks that stay mapped, for the next threads.
+const KEPT: usize = 16;
 
-static NEXT: AtomicUsize = AtomicUsize::new(0);
-static ENTRIES: spin::Once<&'static [AtomicU64; 512]> = spin::Once::new();
+/// Which stacks there are. Taken in kernel mode only, and by nothing that reports a crash.
+struct Area {
+    /// A bit for each stack that is mapped.
+    mapped: [u64; STACKS / 64],
+    /// Mapped stacks that no thread has.
+    kept: ArrayVec<usize, KEPT>,
+}
 
-/// Makes the area's tables, of frames carved from `free`. `None` without two frames.
+static AREA: Mutex<Area> = Mutex::new(Area { mapped: [0; STACKS / 64], kept: ArrayVec::new_const() });
+/// The area's level-2 table.
+static UPPER: Once<&'static [AtomicU64; 512]> = Once::new();
+
+/// Makes the area's level-2 table, of a frame carved from `free`. `None` without one.
 pub(super) fn prepare(free: &mut MemoryMap) -> Option<()> {
-    let frames = [free.carve(PAGE_SIZE, PAGE_SIZE)?, free.carve(PAGE_SIZE, PAGE_SIZE)?];
-    // SAFETY: the linear map stands when memory is carved for this, and the frames are no one else's.
-    let [upper, lower] = frames.map(|frame| unsafe { linear_map::new_table(frame) });
+    let frame = free.carve(PAGE_SIZE, PAGE_SIZE)?;
+    // SAFETY: the linear map stands when memory is carved for this, and the frame is no one else's.
+    let upper = unsafe { linear_map::new_table(frame) };
     fixed_map::publish();
-    let page = layout::STACKS.page();
-    let link = |level, frame: PhysAddr| descriptor::encode(Entry::Table(frame.frame()), level);
-    upper[Level::Two.index(page)].store(link(Level::Two, frames[1]), Ordering::Relaxed);
+    let link = descriptor::encode(Entry::Table(frame.frame()), Level::One);
+    linear_map::kernel_root()[Level::One.index(layout::STACKS.page())].store(link, Ordering::Relaxed);
     fixed_map::publish();
-    linear_map::kernel_root()[Level::One.index(page)].store(link(Level::One, frames[0]), Ordering::Relaxed);
-    fixed_map::publish();
-    ENTRIES.call_once(|| lower);
+    UPPER.call_once(|| upper);
     Some(())
 }
 
-/// Makes a kernel stack of the [`STACK_SIZE`] bytes of RAM from `memory`, a multiple of 4 KiB. `None` when there is no place
-/// left, or before there are tables.
-pub fn add(memory: PhysAddr) -> Option<Range<VirtAddr>> {
-    let entries = ENTRIES.get()?;
-    let number =
-        NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| (next < STACKS).then_some(next + 1)).ok()?;
-    let start = layout::STACKS + (number * STRIDE + STACK_SIZE) as u64;
-    for offset in (0..STACK_SIZE as u64).step_by(PAGE_SIZE) {
-        let leaf = descriptor::kernel_leaf(KernelMemory::Data, memory + offset, Level::Three);
-        entries[Level::Three.index((start + offset).page())].store(leaf, Ordering::Relaxed);
+/// A kernel stack. `None` without memory, or when all places are taken.
+pub(super) fn allocate() -> Option<Range<VirtAddr>> {
+    let mut area = AREA.lock();
+    let number = match area.kept.pop() {
+        Some(number) => number,
+        None => area.map()?,
+    };
+    Some(place(number))
+}
+
+/// Takes back a stack from [`allocate`] that nobody stands on.
+pub(super) fn free(stack: Range<VirtAddr>) {
+    let number = (stack.start - layout::STACKS) as usize / STRIDE;
+    let mut area = AREA.lock();
+    if area.kept.try_push(number).is_err() {
+        area.unmap(number);
     }
-    fixed_map::publish();
-    Some(start..start + STACK_SIZE as u64)
+}
+
+fn place(number: usize) -> Range<VirtAddr> {
+    let start = layout::STACKS + (number * STRIDE + STACK_SIZE) as u64;
+    start..start + STACK_SIZE as u64
+}
+
+/// The descriptor's place of the page at `at`, if there is a table for it.
+fn entry(at: VirtAddr) -> Option<&'static AtomicU64> {
+    let upper = UPPER.get()?[Level::Two.index(at.page())].load(Ordering::Relaxed);
+    let Entry::Table(table) = descriptor::decode(upper, Level::Two) else { return None };
+    let table = core::ptr::with_exposed_provenance::<[AtomicU64; 512]>(layout::linear(table.start()).0 as usize);
+    // SAFETY: a table of this area: RAM in the linear map, used as atomic words for good.
+    Some(&unsafe { &*table }[Level::Three.index(at.page())])
+}
+
+impl Area {
+    /// Maps a stack and returns its number.
+    fn map(&mut self) -> Option<usize> {
+        let (word, bits) = self.mapped.iter().enumerate().find(|(_, bits)| **bits != u64::MAX)?;
+        let number = word * 64 + bits.trailing_ones() as usize;
+        let stack = place(number);
+        if entry(stack.start).is_none() {
+            self.link(stack.start)?;
+        }
+        let memory = manager().with_reclaim(|| manager().frames().allocate(ORDER, Class::Unmovable))?.start();
+        for offset in (0..STACK_SIZE as u64).step_by(PAGE_SIZE) {
+            let leaf = descriptor::kernel_leaf(KernelMemory::Data, memory + offset, Level::Three);
+            entry(stack.start + offset)?.store(leaf, Ordering::Relaxed);
+        }
+        fixed_map::publish();
+        self.mapped[word] |= 1 << (number % 64);
+        Some(number)
+    }
+
+    /// Makes the level-3 table for the page at `at`.
+    fn link(&mut self, at: VirtAddr) -> Option<()> {
+        let frame: Frame = manager().with_reclaim(|| manager().frames().allocate(0, Class::Unmovable))?;
+        // SAFETY: the frame was just allocated, and the linear map shows it.
+        unsafe { linear_map::new_table(frame.start()) };
+        fixed_map::publish();
+        let link = descriptor::encode(Entry::Table(frame), Level::Two);
+        UPPER.get()?[Level::Two.index(at.page())].store(link, Ordering::Relaxed);
+        fixed_map::publish();
+        Some(())
+    }
+
+    /// Unmaps a stack and gives its memory back.
+    fn unmap(&mut self, number: usize) {
+        let stack = place(number);
+        let mut memory = None;
+        for offset in (0..STACK_SIZE as u64).step_by(PAGE_SIZE) {
+            if let Some(entry) = entry(stack.start + offset) {
+                let leaf = descriptor::decode(entry.swap(0, Ordering::Relaxed), Level::Three).leaf();
+                memory = memory.or(leaf.map(|(frame, _)| frame));
+            }
+        }
+        barrier::dsb(barrier::ISHST);
+        for page in stack.start.page().0..stack.end.page().0 {
+            // SAFETY: an invalidation changes no memory.
+            unsafe { asm!("tlbi vaae1is, {}", in(reg) page & ((1 << 44) - 1), options(nostack, preserves_flags)) };
+        }
+        barrier::dsb(barrier::ISH);
+        barrier::isb(barrier::SY);
+        if let Some(first) = memory {
+            manager().frames().free(first, ORDER);
+        }
+        self.mapped[number / 64] &= !(1 << (number % 64));
+    }
 }
 
 /// Whether `address` lies in the unmapped part below a kernel stack.

@@ -24,6 +24,7 @@
 //! | [`args`] | boot arguments that are not the kernel's |
 //! | `input` | files that the boot loader put beside the kernel |
 //! | `output` | files on the host |
+//! | `thread` | threads on all cores, as `std::thread` has them |
 //! | `time` | monotonic time, the date |
 //! | `memory` | mappings, what is in blocks, counts, a report |
 //!
@@ -46,6 +47,8 @@ pub mod output;
 pub mod report;
 #[cfg(target_os = "none")]
 pub(crate) mod stack;
+#[cfg(target_os = "none")]
+pub mod thread;
 #[cfg(target_os = "none")]
 pub mod time;
 

@@ -182,6 +182,12 @@ impl<T> Slab<T> {
         &record.value
     }
 
+    /// The record that `handle` names or named: it may be free, or another's by now. `None` if this slab never had it.
+    #[inline]
+    pub fn find(&self, handle: Handle<T>) -> Option<&T> {
+        (handle.raw() < self.limit.load(Ordering::Acquire)).then(|| &self.record(handle).value)
+    }
+
     /// The record of `handle`, by the slab's only user.
     ///
     /// # Panics

@@ -5,8 +5,8 @@ use super::frame::{Class, Frames};
 use super::mmu::Mmu;
 use super::slab::{Chunk, FrameSource};
 
-/// Gives the slabs unmovable frames through the linear map.
-pub(super) struct Source<'m, M> {
+/// Gives slabs unmovable frames through the linear map.
+pub struct Source<'m, M> {
     machine: &'m M,
     frames: &'m Frames,
 }
@@ -22,7 +22,18 @@ impl<M: Mmu> FrameSource for Source<'_, M> {
 }
 
 impl<M: Mmu> MemoryManager<M> {
-    pub(super) fn source(&self) -> Source<'_, M> {
+    /// Where slabs of the kernel's get their frames.
+    pub fn source(&self) -> Source<'_, M> {
         Source { machine: &self.machine, frames: &self.frames }
+    }
+
+    /// Repeats `allocate` while it gives nothing and memory can be taken back for it. Called without a lock.
+    pub fn with_reclaim<R>(&self, allocate: impl Fn() -> Option<R>) -> Option<R> {
+        loop {
+            let allocated = allocate();
+            if allocated.is_some() || !self.reclaim() {
+                return allocated;
+            }
+        }
     }
 }
