@@ -100,8 +100,9 @@ mod guest {
             }),
         );
         assert_eq!((inside, nested), (0b1111 << 6, 0b1111 << 6));
-        assert_eq!(after, before);
-        assert_eq!(before & (1 << 8), 0, "SErrors are heard");
+        assert_eq!(after, before | 1 << 7, "kernel mode is not interrupted");
+        assert_eq!(DAIF.get(), before);
+        assert_eq!(before & (0b11 << 7), 0, "SErrors and interrupts are heard in application mode");
     }
 
     /// Written as data, protected, then run: caches and TLBs have to follow.
