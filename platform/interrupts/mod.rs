@@ -4,7 +4,7 @@
 //! are of the one group that non-secure EL1 is told of by IRQ, and of one priority, so that none interrupts another.
 //!
 //! Nothing is locked: what a core touches after [`install`] is its own. A GICv2's CPU interface and the distributor's
-//! registers for INTIDs 0 to 31 are banked, so that one address is another register on each core (IHI 0048 1.4, register banking); a
+//! registers for INTIDs 0 to 31 are banked: one address is another register on each core (IHI 0048, register banking). A
 //! GICv3 has system registers and a redistributor for each core. What is left is GICD_SGIR, a GICv2's register for
 //! sending kicks, which every core writes: each store is a whole command.
 
@@ -50,8 +50,8 @@ pub enum InterruptError {
         /// Where they are.
         registers: Range<PhysAddr>,
     },
-    /// Fewer registers than the controller has to have.
-    TooSmall {
+    /// Fewer registers than the controller has to have, or at an address that is not theirs to have.
+    Misfit {
         /// Where they are.
         registers: Range<PhysAddr>,
         /// Bytes there have to be.
@@ -88,8 +88,8 @@ impl fmt::Display for InterruptError {
             Self::NoRoom { registers: Range { start, end } } => {
                 write!(f, "no room left to map its registers at {start} to {end}")
             }
-            Self::TooSmall { registers: Range { start, end }, needed } => {
-                write!(f, "its registers at {start} to {end} are fewer than {needed:#x} bytes")
+            Self::Misfit { registers: Range { start, end }, needed } => {
+                write!(f, "its registers at {start} to {end} are not {needed:#x} aligned bytes")
             }
             Self::NoRedistributor { mpidr } => write!(f, "no redistributor for the core with MPIDR {mpidr:#x}"),
             Self::OutOfReach { mpidr } => write!(f, "cannot kick the core with MPIDR {mpidr:#x}: Aff0 is above 15"),
@@ -240,7 +240,7 @@ fn map_as<T>(
 ) -> Result<NonNull<T>, InterruptError> {
     let is_enough = registers.end.0.saturating_sub(registers.start.0) >= size_of::<T>() as u64;
     if !is_enough || !registers.start.is_aligned(align_of::<T>()) {
-        return Err(InterruptError::TooSmall { registers: registers.clone(), needed: size_of::<T>() });
+        return Err(InterruptError::Misfit { registers: registers.clone(), needed: size_of::<T>() });
     }
     map(registers.clone())
         .and_then(|at| NonNull::new(core::ptr::with_exposed_provenance_mut(at.0 as usize)))
