@@ -2,6 +2,7 @@
 
 use super::layout;
 use crate::mm::address::VirtAddr;
+use crate::platform::machine::AFFINITY;
 use crate::task::MAX_CORES;
 use aarch64_cpu::registers::{SPSel, TPIDR_EL1};
 use core::cell::UnsafeCell;
@@ -27,9 +28,6 @@ pub struct Core {
 
 /// In [`Core::affinity`]: bit 31, which is always set in MPIDR_EL1.
 const LISTED: u64 = 1 << 31;
-/// The affinity fields of MPIDR_EL1.
-const AFFINITY: u64 = 0xff_00ff_ffff;
-
 const _: () = assert!(
     offset_of!(Core, stack) == 32
         && offset_of!(Core, overflow) == 48

@@ -6,7 +6,7 @@ use super::{interrupts, memory, stacks, threads, timer};
 use crate::mm::address::PhysAddr;
 use crate::platform::cores::cpu_on;
 use crate::platform::interrupts as controller;
-use crate::platform::machine::{Cpu, EnableMethod, Machine};
+use crate::platform::machine::{AFFINITY, Cpu, EnableMethod, Machine};
 use crate::task::MAX_CORES;
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::MPIDR_EL1;
@@ -17,9 +17,6 @@ use tock_registers::interfaces::Readable;
 
 /// How long a core may take to come up, in nanoseconds: firmware may have to power it first.
 const PATIENCE: u64 = 1_000_000_000;
-/// The affinity fields of MPIDR_EL1.
-const AFFINITY: u64 = 0xff_00ff_ffff;
-
 // SAFETY: `boot.s` defines it; only its address is taken.
 unsafe extern "C" {
     safe static secondary_entry: Symbol;
