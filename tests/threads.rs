@@ -7,6 +7,7 @@ ashlar_test::expect!(
     "run cores=4 memory=512M el=2",
     "run cores=8 memory=512M gic=3 el=2",
     "run cores=4 memory=512M cpu=max gic=3 fault=eager",
+    "run machine=raspi4b dtb=tests/data/pi4.dtb",
     "output test result: ok"
 );
 
