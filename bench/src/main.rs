@@ -10,6 +10,8 @@ mod faults;
 mod lookup;
 #[cfg(target_os = "none")]
 mod sample;
+#[cfg(target_os = "none")]
+mod threads;
 
 ashlar::entry!(main);
 
@@ -20,13 +22,15 @@ fn main() {
         sample::figure("boot_to_app", start, "instructions");
         // `part=NAME` measures no more than that.
         let part = ashlar::args().find(|argument| argument.key == "part").and_then(|argument| argument.value);
-        let parts: [(&str, fn()); 6] = [
+        let parts: [(&str, fn()); 8] = [
             ("eager", faults::eager),
             ("group", faults::group),
             ("fill", faults::fill_slot),
             ("page", faults::page),
             ("split", faults::splits),
             ("lookup", lookup::measure),
+            ("switch", threads::context_switch),
+            ("spawn", threads::spawn_join),
         ];
         for (_, measure) in parts.iter().filter(|(name, _)| part.is_none_or(|part| part == *name)) {
             measure();
