@@ -2,6 +2,8 @@
 //! space → region → slot → slabs → a core's caches → frames → threads → console; locks of one rank by ascending address.
 
 pub mod parking;
+mod rank;
 mod ranked;
 
-pub use ranked::{Guard, Held, Rank, Ranked, Waiting, core, relax};
+pub use rank::{Held, Rank};
+pub use ranked::{Guard, Ranked, Waiting, core, relax};

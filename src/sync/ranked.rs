@@ -3,57 +3,9 @@
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::RelaxStrategy;
 
-/// A lock's place in the order: one is taken only while every lock held has a lower rank, or the same rank and
-/// a lower address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[repr(u8)]
-pub enum Rank {
-    /// Operations on ranges of the address space, one at a time.
-    Space,
-    /// The regions.
-    Region,
-    /// One slot: its page states, its home, its tables.
-    Slot,
-    /// Slabs of the memory manager's own records.
-    Slab,
-    /// What a core keeps of frames and records for itself.
-    Cache,
-    /// Frames, block records, pools.
-    Frames,
-    /// Threads that wait for something.
-    Wait,
-    /// Priorities that they lend.
-    Inherit,
-    /// Threads that are ready, by core; timers.
-    Run,
-    /// The console.
-    Console,
-}
-
-const RANKS: usize = Rank::Console as usize + 1;
-
-/// The locks that one thread holds: for each rank the address of the highest, or 0. Kept up in debug builds only.
-#[derive(Debug)]
-pub struct Held([AtomicUsize; RANKS]);
-
-impl Held {
-    /// None.
-    pub const fn new() -> Self {
-        Self([const { AtomicUsize::new(0) }; RANKS])
-    }
-}
-
-impl Default for Held {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// The locks of who runs before there is anyone to tell threads apart.
-static BOOT: Held = Held::new();
+use crate::sync::rank::{self, BOOT, Held, Rank};
 
 /// How the running thread is told, and what a waiting one does.
 static WAITING: spin::Once<Waiting> = spin::Once::new();
@@ -78,7 +30,7 @@ impl Waiting {
     }
 }
 
-fn held() -> &'static Held {
+pub(super) fn held() -> &'static Held {
     WAITING.get().map_or(&BOOT, |waiting| (waiting.held)())
 }
 
@@ -137,9 +89,7 @@ impl<T> Ranked<T> {
     #[inline]
     pub fn lock(&self) -> Guard<'_, T> {
         switch();
-        if cfg!(debug_assertions) {
-            self.check();
-        }
+        rank::check(self.rank, self.address());
         self.guard(self.lock.lock())
     }
 
@@ -157,21 +107,7 @@ impl<T> Ranked<T> {
 
     #[inline]
     fn guard<'a>(&'a self, inner: spin::mutex::SpinMutexGuard<'a, T, Relax>) -> Guard<'a, T> {
-        let mut below = 0;
-        if cfg!(debug_assertions) {
-            below = held().0[self.rank as usize].swap(self.address(), Ordering::Relaxed);
-        }
-        Guard { lock: self, below, inner }
-    }
-
-    fn check(&self) {
-        let held = &held().0;
-        let load = |rank: usize| held[rank].load(Ordering::Relaxed);
-        if let Some(above) = (self.rank as usize + 1..RANKS).find(|&rank| load(rank) != 0) {
-            panic!("lock of rank {:?} taken while one of rank number {above} is held", self.rank);
-        }
-        let same = load(self.rank as usize);
-        assert!(same < self.address(), "lock of rank {:?} taken out of address order, or twice", self.rank);
+        Guard { lock: self, below: rank::hold(self.rank, self.address()), inner }
     }
 }
 
@@ -210,8 +146,6 @@ impl<T> DerefMut for Guard<'_, T> {
 impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if cfg!(debug_assertions) {
-            held().0[self.lock.rank as usize].store(self.below, Ordering::Relaxed);
-        }
+        rank::release(self.lock.rank, self.below);
     }
 }
