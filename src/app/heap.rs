@@ -3,6 +3,7 @@
 use crate::arch::aarch64::{gate, memory};
 use crate::mm::address::{BLOCK_SIZE, VirtAddr};
 use crate::mm::{MapRequest, MemoryError};
+use crate::sync::RawMutex;
 use core::alloc::Layout;
 use core::ptr::{NonNull, with_exposed_provenance_mut};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +19,7 @@ const LARGEST_STEP: usize = 64 << 20;
 const KEPT: usize = 16 << 20;
 
 /// What application mode allocates from.
-pub(crate) static HEAP: TalcLock<spin::Mutex<()>, Regions> = TalcLock::new(Regions { end: None, mapped: 0 });
+pub(crate) static HEAP: TalcLock<RawMutex, Regions> = TalcLock::new(Regions { end: None, mapped: 0 });
 
 /// Bytes of the last allocation that was refused, or 0.
 static REFUSED: AtomicUsize = AtomicUsize::new(0);

@@ -3,11 +3,14 @@
 //! A thread that has to wait *prepares*, looks once more whether it still has to, and then *parks* or *cancels*. Whoever
 //! changes what threads may wait for *wakes* them after the change. A wake that comes between prepare and park counts: the
 //! park returns at once. So no wake is lost, and nobody but the threads themselves reads the word that they wait for.
+//! Preparations and wakes at one key come one after the other, and what a thread wrote before a wake, those see who prepare
+//! after it.
 //!
 //! The scheduler is installed once: the kernel's on the target, a test's on the host.
 #![forbid(unsafe_code)]
 
 use core::num::NonZeroU64;
+use core::time::Duration;
 
 /// A thread, for as long as the machine runs: no two threads ever have the same. Below 2⁶², so that a lock's word has room
 /// for two flags beside it.
@@ -15,6 +18,10 @@ use core::num::NonZeroU64;
 pub struct ThreadId(NonZeroU64);
 
 impl ThreadId {
+    /// Who runs before a scheduler is installed. The scheduler leaves this number to that thread, or gives it another one
+    /// at a time when it holds no lock.
+    pub const BOOT: Self = Self(NonZeroU64::new((1 << 62) - 1).unwrap());
+
     /// The thread of this number; `None` for 0 and for numbers from 2⁶² on.
     #[inline]
     pub const fn new(number: u64) -> Option<Self> {
@@ -65,6 +72,11 @@ pub struct Parking {
     /// have waited longest. Returns how many. Those that go on waiting there have no known owner until the next
     /// preparation at `key` names one.
     pub wake: fn(key: usize, count: usize) -> usize,
+    /// Says that the running thread has what those wait for that wait at `key`, if any do: it is their owner now, as if the
+    /// last of them had named it. So they learn of its end, though all of them went to sleep under another owner.
+    pub own: fn(key: usize),
+    /// The monotonic clock, in nanoseconds: the one that deadlines are on. It never goes back.
+    pub now: fn() -> u64,
     /// Whether waiting a moment for another thread, without sleeping, can help: there is another core.
     pub spin: fn() -> bool,
 }
@@ -85,5 +97,27 @@ impl Parking {
 /// Before one is installed: nobody can wait then.
 #[inline]
 pub fn parking() -> &'static Parking {
-    PARKING.get().expect("a scheduler is installed before threads wait")
+    try_parking().expect("a scheduler is installed before threads wait")
+}
+
+/// The scheduler of this machine; `None` before one is installed: a single thread runs then.
+#[inline]
+pub fn try_parking() -> Option<&'static Parking> {
+    PARKING.get()
+}
+
+/// The running thread; before a scheduler is installed, [`ThreadId::BOOT`].
+#[inline]
+pub fn me() -> ThreadId {
+    try_parking().map_or(ThreadId::BOOT, |parking| (parking.me)())
+}
+
+/// When a wait of `timeout` from now on ends; `None` if never, as the clock counts.
+///
+/// # Panics
+///
+/// Before a scheduler is installed.
+pub fn deadline_after(timeout: Duration) -> Option<u64> {
+    let nanoseconds = u64::try_from(timeout.as_nanos()).ok()?;
+    (parking().now)().checked_add(nanoseconds)
 }

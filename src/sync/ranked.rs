@@ -41,7 +41,7 @@ pub fn core() -> usize {
     WAITING.get().map_or(0, |waiting| (waiting.core)())
 }
 
-fn switch() {
+pub(super) fn switch() {
     if cfg!(debug_assertions)
         && let Some(waiting) = WAITING.get()
     {

@@ -1,0 +1,501 @@
+//! The locks whose waiters sleep, under a scheduler that may switch at every operation of their words: one thread at a time,
+//! no lost wake-up, and what a stopped thread held is taken over and poisoned.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(not(target_os = "none"))]
+#[path = "common/scheduler.rs"]
+mod scheduler;
+
+#[cfg(not(target_os = "none"))]
+mod programs {
+    use crate::scheduler::{self, explore};
+    use ashlar::sync::{
+        Acquired, Barrier, Condvar, LazyLock, Mutex, OnceLock, Rank, RawMutex, RwLock, Semaphore, Sleeping,
+        TryLockError,
+    };
+    use shuttle::thread::{spawn, yield_now};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    const SCHEDULES: usize = 2000;
+    const SOON: Duration = Duration::from_millis(1);
+
+    /// Runs `program` in `threads` threads, each with its number, and waits for their end.
+    fn together(threads: usize, program: impl Fn(usize) + Send + Sync + 'static) {
+        let program = Arc::new(program);
+        let start = |number| {
+            let program = program.clone();
+            spawn(move || program(number))
+        };
+        let started: Vec<_> = (0..threads).map(start).collect();
+        started.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    }
+
+    /// What `program` panics with.
+    fn message(program: impl FnOnce()) -> String {
+        let program = std::panic::AssertUnwindSafe(program);
+        let payload = std::panic::catch_unwind(program).expect_err("it panics");
+        let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
+        payload.downcast_ref::<String>().cloned().or(text).expect("a message")
+    }
+
+    /// Adds one to a number that others must not change meanwhile.
+    fn add_one(number: &mut u64) {
+        let seen = *number;
+        yield_now();
+        *number = seen + 1;
+    }
+
+    pub fn mutex_lets_one_in_at_a_time() {
+        explore(SCHEDULES, || {
+            let number = Arc::new(Mutex::new(0));
+            let shared = number.clone();
+            together(3, move |_| (0..3).for_each(|_| add_one(&mut shared.lock().expect("whole"))));
+            assert_eq!(*number.lock().expect("whole"), 9);
+        });
+    }
+
+    pub fn free_locks_do_not_enter_the_scheduler() {
+        explore(1, || {
+            let (mutex, lock, changed) = (Mutex::new(1), RwLock::new(2), Condvar::new());
+            let (permits, made) = (Semaphore::new(1), OnceLock::new());
+            *mutex.lock().expect("whole") += 1;
+            *lock.write().expect("whole") += 1;
+            assert_eq!(*mutex.try_lock().expect("free") + *lock.read().expect("whole"), 5);
+            drop(permits.acquire());
+            assert_eq!(made.get_or_init(|| 4), &4);
+            changed.notify_one();
+            changed.notify_all();
+            assert_eq!(scheduler::entered(), 0);
+        });
+    }
+
+    pub fn a_lock_wait_may_time_out() {
+        let timed_out = explore(SCHEDULES, || {
+            let mutex = Arc::new(RawMutex::new());
+            let _ = mutex.lock();
+            let (patient, hasty) = (mutex.clone(), mutex.clone());
+            let patient = spawn(move || {
+                assert_eq!(patient.lock(), Acquired::Free);
+                patient.unlock();
+            });
+            let hasty = spawn(move || {
+                let acquired = hasty.lock_until(1000);
+                match acquired {
+                    Some(_) => hasty.unlock(),
+                    None => assert!(scheduler::now() >= 1000),
+                }
+                scheduler::note(acquired.is_none());
+            });
+            (0..3).for_each(|_| yield_now());
+            mutex.unlock();
+            patient.join().expect("no lost wake-up");
+            hasty.join().expect("no lost wake-up");
+        });
+        assert!((1..SCHEDULES).contains(&timed_out), "{timed_out}");
+    }
+
+    pub fn trying_does_not_wait() {
+        explore(SCHEDULES, || {
+            let (mutex, lock) = (Arc::new(Mutex::new(1)), Arc::new(RwLock::new(2)));
+            let held = (mutex.lock().expect("whole"), lock.read().expect("whole"));
+            let (others, other) = (mutex.clone(), lock.clone());
+            let tried = spawn(move || {
+                assert!(matches!(others.try_lock(), Err(TryLockError::WouldBlock)));
+                assert!(matches!(other.try_write(), Err(TryLockError::WouldBlock)));
+                assert_eq!(*other.try_read().expect("readers share"), 2);
+            });
+            tried.join().expect("no panic");
+            drop(held);
+            assert_eq!(*mutex.try_lock().expect("free") + *lock.try_write().expect("free"), 3);
+        });
+    }
+
+    pub fn relocking_panics() {
+        let expected = "a thread locks a mutex that it has locked already";
+        let mutex = Mutex::new(());
+        let held = mutex.lock();
+        assert_eq!(message(|| drop(mutex.lock())), expected);
+        assert!(mutex.try_lock().is_err());
+        drop(held);
+        let lock = RwLock::new(());
+        let _held = lock.write();
+        assert_eq!(message(|| drop(lock.write())), expected);
+        assert_eq!(message(|| drop(lock.read())), expected);
+    }
+
+    pub fn a_mutex_is_taken_over_from_a_stopped_thread() {
+        explore(SCHEDULES, || {
+            let mutex = Arc::new(Mutex::new(0));
+            let first = mutex.clone();
+            scheduler::start_stopping(move || {
+                let mut guard = first.lock().expect("whole");
+                yield_now();
+                *guard = 1;
+                std::mem::forget(guard);
+            });
+            scheduler::until_stopped();
+            assert!(mutex.is_poisoned());
+            let shared = mutex.clone();
+            together(2, move |_| {
+                let mut value = shared.lock().expect_err("poisoned").into_inner();
+                assert!(*value >= 1, "what the stopped thread wrote is seen");
+                add_one(&mut value);
+            });
+            assert!(matches!(mutex.try_lock(), Err(TryLockError::Poisoned(_))));
+            mutex.clear_poison();
+            assert_eq!(*mutex.lock().expect("cleared"), 3);
+        });
+    }
+
+    pub fn threads_that_sleep_learn_that_the_owner_was_stopped() {
+        let late = explore(SCHEDULES, || {
+            let mutex = Arc::new(Mutex::new(()));
+            let held = mutex.lock().expect("whole");
+            // Of those that sleep, one is woken and stopped with the lock; the others fell asleep under another owner.
+            let start = |stops: bool| {
+                let mutex = mutex.clone();
+                let program = move || {
+                    let guard = mutex.lock();
+                    scheduler::note(!stops && guard.is_err());
+                    if stops {
+                        std::mem::forget(guard);
+                    }
+                };
+                if stops {
+                    scheduler::start_stopping(program);
+                    None
+                } else {
+                    Some(spawn(program))
+                }
+            };
+            let threads = [false, true, false].map(start);
+            scheduler::until_waiting(3);
+            drop(held);
+            threads.into_iter().flatten().for_each(|thread| thread.join().expect("no panic"));
+            scheduler::until_stopped();
+            assert!(mutex.is_poisoned());
+        });
+        assert!(late > 0);
+    }
+
+    pub fn trying_takes_over_too() {
+        explore(SCHEDULES, || {
+            let (mutex, lock) = (Arc::new(Mutex::new(())), Arc::new(RwLock::new(1)));
+            let (one, two) = (mutex.clone(), lock.clone());
+            scheduler::start_stopping(move || std::mem::forget((one.lock(), two.write())));
+            scheduler::until_stopped();
+            assert!(matches!(mutex.try_lock(), Err(TryLockError::Poisoned(_))));
+            assert!(matches!(lock.try_read(), Err(TryLockError::Poisoned(_))));
+            assert!(matches!(lock.try_write(), Err(TryLockError::Poisoned(_))));
+            lock.clear_poison();
+            assert_eq!(*lock.try_read().expect("cleared"), 1);
+        });
+    }
+
+    pub fn lock_api_locks_stand_on_the_raw_mutex() {
+        explore(SCHEDULES, || {
+            let number = Arc::new(lock_api::Mutex::<RawMutex, u64>::new(0));
+            let shared = number.clone();
+            together(3, move |_| add_one(&mut shared.lock()));
+            assert_eq!(*number.try_lock_for(SOON).expect("free"), 3);
+            let held = number.lock();
+            let other = number.clone();
+            spawn(move || assert!(other.is_locked() && other.try_lock().is_none())).join().expect("no panic");
+            drop(held);
+        });
+        let text = message(|| {
+            explore(1, || {
+                let mutex = Arc::new(lock_api::Mutex::<RawMutex, u64>::new(0));
+                let first = mutex.clone();
+                scheduler::start_stopping(move || std::mem::forget(first.lock()));
+                scheduler::until_stopped();
+                drop(mutex.lock());
+            });
+        });
+        assert!(text.contains("a lock's owner was stopped"), "{text}");
+    }
+
+    pub fn sleeping_locks_have_ranks() {
+        explore(SCHEDULES, || {
+            let number = Arc::new(Sleeping::new(Rank::Space, 0));
+            let shared = number.clone();
+            together(3, move |_| add_one(&mut shared.lock()));
+            assert_eq!(*number.try_lock().expect("free"), 3);
+        });
+        let text = message(|| {
+            explore(1, || {
+                let (space, slot) = (Sleeping::new(Rank::Space, ()), Sleeping::new(Rank::Slot, ()));
+                let _held = slot.lock();
+                drop(space.lock());
+            });
+        });
+        assert!(text.contains("lock of rank Space taken while"), "{text}");
+    }
+
+    pub fn readers_see_whole_writes() {
+        let shared = explore(SCHEDULES, || {
+            let lock = Arc::new(RwLock::new((0, 0)));
+            let readers = Arc::new(AtomicUsize::new(0));
+            let (both, count) = (lock.clone(), readers.clone());
+            together(4, move |number| {
+                if number < 2 {
+                    for _ in 0..2 {
+                        let mut pair = both.write().expect("whole");
+                        add_one(&mut pair.0);
+                        add_one(&mut pair.1);
+                    }
+                } else {
+                    for _ in 0..2 {
+                        let pair = both.read().expect("whole");
+                        scheduler::note(count.fetch_add(1, Ordering::Relaxed) == 1);
+                        let first = pair.0;
+                        yield_now();
+                        assert_eq!((first, first), *pair);
+                        count.fetch_sub(1, Ordering::Relaxed);
+                    }
+                }
+            });
+            assert_eq!(*lock.read().expect("whole"), (4, 4));
+        });
+        assert!(shared > 0, "two read at the same time");
+    }
+
+    pub fn a_writer_that_waits_keeps_readers_out() {
+        explore(SCHEDULES, || {
+            let lock = Arc::new(RwLock::new(0));
+            let reads = lock.read().expect("whole");
+            let writes = lock.clone();
+            let writer = spawn(move || *writes.write().expect("whole") = 1);
+            scheduler::until_waiting(1);
+            assert!(matches!(lock.try_read(), Err(TryLockError::WouldBlock)));
+            let late = lock.clone();
+            let reader = spawn(move || assert_eq!(*late.read().expect("whole"), 1, "the writer came first"));
+            assert_eq!(*reads, 0);
+            yield_now();
+            drop(reads);
+            writer.join().expect("no lost wake-up");
+            reader.join().expect("no lost wake-up");
+        });
+    }
+
+    pub fn a_stopped_writer_poisons() {
+        explore(SCHEDULES, || {
+            let lock = Arc::new(RwLock::new(0));
+            let first = lock.clone();
+            scheduler::start_stopping(move || {
+                let mut guard = first.write().expect("whole");
+                *guard = 1;
+                std::mem::forget(guard);
+            });
+            let shared = lock.clone();
+            scheduler::until_stopped();
+            assert!(lock.is_poisoned());
+            together(3, move |number| {
+                if number < 2 {
+                    assert!(*shared.read().expect_err("poisoned").into_inner() >= 1);
+                } else {
+                    add_one(&mut shared.write().expect_err("poisoned").into_inner());
+                }
+            });
+            lock.clear_poison();
+            assert_eq!(*lock.read().expect("cleared"), 2);
+        });
+    }
+
+    pub fn notifications_are_not_lost() {
+        explore(SCHEDULES, || {
+            let shared = Arc::new((Mutex::new(0), Condvar::new()));
+            together(4, move |number| {
+                let (count, changed) = &*shared;
+                for _ in 0..2 {
+                    if number < 2 {
+                        *count.lock().expect("whole") += 1;
+                        changed.notify_one();
+                    } else {
+                        let count = changed.wait_while(count.lock().expect("whole"), |count| *count == 0);
+                        *count.expect("whole") -= 1;
+                    }
+                }
+            });
+        });
+    }
+
+    pub fn all_are_notified() {
+        explore(SCHEDULES, || {
+            let shared = Arc::new((Mutex::new(false), Condvar::new()));
+            together(4, move |number| {
+                let (open, changed) = &*shared;
+                if number == 0 {
+                    *open.lock().expect("whole") = true;
+                    changed.notify_all();
+                } else {
+                    drop(changed.wait_while(open.lock().expect("whole"), |open| !*open));
+                }
+            });
+        });
+    }
+
+    pub fn waits_for_a_notification_may_time_out() {
+        let timed_out = explore(SCHEDULES, || {
+            let shared = Arc::new((Mutex::new(false), Condvar::new()));
+            let waits = shared.clone();
+            let waiter = spawn(move || {
+                let guard = waits.0.lock().expect("whole");
+                let (open, result) = waits.1.wait_timeout_while(guard, SOON, |open| !*open).expect("whole");
+                assert_eq!(*open, !result.timed_out());
+                if result.timed_out() {
+                    assert!(u128::from(scheduler::now()) >= SOON.as_nanos());
+                }
+                scheduler::note(result.timed_out());
+            });
+            *shared.0.lock().expect("whole") = true;
+            shared.1.notify_one();
+            waiter.join().expect("no panic");
+            let guard = shared.0.lock().expect("whole");
+            assert!(shared.1.wait_timeout(guard, SOON).expect("whole").1.timed_out(), "nobody notifies");
+        });
+        assert!((1..SCHEDULES).contains(&timed_out), "{timed_out}");
+    }
+
+    pub fn values_are_made_once() {
+        explore(SCHEDULES, || {
+            let made = Arc::new(AtomicUsize::new(0));
+            let (once, makes) = (Arc::new(OnceLock::new()), made.clone());
+            let make = move || {
+                yield_now();
+                makes.fetch_add(1, Ordering::Relaxed) + 1
+            };
+            let lazy = Arc::new(LazyLock::new(make.clone()));
+            let placed = once.clone();
+            together(3, move |_| {
+                assert!(once.get_or_init(make.clone()) <= &2);
+                assert!(**lazy <= 2);
+                assert_eq!(once.set(7), Err(7));
+            });
+            assert_eq!(made.load(Ordering::Relaxed), 2, "each once");
+            assert!(placed.get().is_some() && !placed.is_poisoned());
+        });
+    }
+
+    pub fn a_stopped_maker_poisons() {
+        explore(SCHEDULES, || {
+            let once = Arc::new(OnceLock::<u32>::new());
+            let makes = once.clone();
+            scheduler::start_stopping(move || assert_eq!(makes.get_or_init(|| scheduler::stop()), &0));
+            scheduler::until_stopped();
+            assert!(once.is_poisoned() && once.get().is_none());
+        });
+        let text = message(|| {
+            explore(1, || {
+                let lazy = Arc::new(LazyLock::<u32, _>::new(|| scheduler::stop()));
+                let makes = lazy.clone();
+                scheduler::start_stopping(move || assert_eq!(**makes, 0));
+                scheduler::until_stopped();
+                let _ = **lazy;
+            });
+        });
+        assert!(text.contains("a thread was stopped while it made the value"), "{text}");
+    }
+
+    pub fn no_more_threads_than_permits() {
+        explore(SCHEDULES, || {
+            let (permits, inside) = (Arc::new(Semaphore::new(2)), AtomicUsize::new(0));
+            let shared = permits.clone();
+            together(4, move |_| {
+                for _ in 0..2 {
+                    let permit = shared.acquire();
+                    assert!(inside.fetch_add(1, Ordering::Relaxed) < 2);
+                    yield_now();
+                    inside.fetch_sub(1, Ordering::Relaxed);
+                    drop(permit);
+                }
+            });
+            assert_eq!(permits.available_permits(), 2);
+            let taken = (permits.try_acquire(), permits.try_acquire());
+            assert!(permits.try_acquire().is_none() && permits.acquire_timeout(SOON).is_none());
+            drop(taken);
+        });
+    }
+
+    pub fn permits_wake_as_many() {
+        explore(SCHEDULES, || {
+            let events = Arc::new(Semaphore::new(0));
+            let shared = events.clone();
+            together(4, move |number| {
+                if number == 0 {
+                    shared.release(2);
+                    shared.release(1);
+                } else {
+                    shared.acquire().forget();
+                }
+            });
+            assert_eq!(events.available_permits(), 0);
+        });
+    }
+
+    pub fn a_barrier_holds_each_generation() {
+        explore(SCHEDULES, || {
+            let (barrier, came, leaders) = (Barrier::new(3), AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+            let led = leaders.clone();
+            together(3, move |_| {
+                for generation in 1..=3 {
+                    came.fetch_add(1, Ordering::Relaxed);
+                    let leads = barrier.wait().is_leader();
+                    assert!(came.load(Ordering::Relaxed) >= 3 * generation, "all have come");
+                    led.fetch_add(usize::from(leads), Ordering::Relaxed);
+                }
+            });
+            assert_eq!(leaders.load(Ordering::Relaxed), 3, "one leader in each");
+        });
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+use programs::*;
+
+ashlar_test::tests! {
+    #[cfg(not(target_os = "none"))]
+    mutex_lets_one_in_at_a_time,
+    #[cfg(not(target_os = "none"))]
+    free_locks_do_not_enter_the_scheduler,
+    #[cfg(not(target_os = "none"))]
+    a_lock_wait_may_time_out,
+    #[cfg(not(target_os = "none"))]
+    trying_does_not_wait,
+    #[cfg(not(target_os = "none"))]
+    relocking_panics,
+    #[cfg(not(target_os = "none"))]
+    a_mutex_is_taken_over_from_a_stopped_thread,
+    #[cfg(not(target_os = "none"))]
+    threads_that_sleep_learn_that_the_owner_was_stopped,
+    #[cfg(not(target_os = "none"))]
+    trying_takes_over_too,
+    #[cfg(not(target_os = "none"))]
+    lock_api_locks_stand_on_the_raw_mutex,
+    #[cfg(not(target_os = "none"))]
+    sleeping_locks_have_ranks,
+    #[cfg(not(target_os = "none"))]
+    readers_see_whole_writes,
+    #[cfg(not(target_os = "none"))]
+    a_writer_that_waits_keeps_readers_out,
+    #[cfg(not(target_os = "none"))]
+    a_stopped_writer_poisons,
+    #[cfg(not(target_os = "none"))]
+    notifications_are_not_lost,
+    #[cfg(not(target_os = "none"))]
+    all_are_notified,
+    #[cfg(not(target_os = "none"))]
+    waits_for_a_notification_may_time_out,
+    #[cfg(not(target_os = "none"))]
+    values_are_made_once,
+    #[cfg(not(target_os = "none"))]
+    a_stopped_maker_poisons,
+    #[cfg(not(target_os = "none"))]
+    no_more_threads_than_permits,
+    #[cfg(not(target_os = "none"))]
+    permits_wake_as_many,
+    #[cfg(not(target_os = "none"))]
+    a_barrier_holds_each_generation,
+}
