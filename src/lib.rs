@@ -9,7 +9,8 @@
 //! | [`mm`] | the memory manager; start at its own page | the machine, through [`mm::mmu::Mmu`] alone |
 //! | [`arch`] | `aarch64`: boot, exceptions, tables, crash reports; `sim`: the machine that tests run on | `mm`, `platform` |
 //! | [`platform`] | what the device tree says, the console's UART, the machine's end, files on the host | nothing of the kernel's but its units |
-//! | [`arguments`], [`console`], [`report`], [`sync`] | boot arguments, console and log, reports, ranked locks | |
+//! | [`arguments`], [`console`], [`report`] | boot arguments, console and log, reports | |
+//! | [`sync`] | the application's locks and channels, the kernel's ranked locks | the scheduler, through [`sync::parking`] alone |
 //!
 //! Four rules hold everywhere:
 //!

@@ -3,7 +3,7 @@
 
 mod common;
 
-use ashlar::sync::{Rank, Ranked};
+use ashlar::sync::{Mutex, Rank, Ranked, RwLock, Sleeping};
 
 fn ascending_ranks_and_addresses_are_allowed() {
     common::threads_are_contexts();
@@ -23,6 +23,20 @@ fn a_lock_may_be_tried_whatever_is_held() {
     let tried = slot.try_lock().expect("nobody has it");
     assert!(slot.try_lock().is_none() && frames.try_lock().is_none());
     assert_eq!(*held + *tried, 3);
+}
+
+fn sleeping_locks_need_no_scheduler_while_they_are_free() {
+    common::threads_are_contexts();
+    static SPACE: Sleeping<u32> = Sleeping::new(Rank::Space, 1);
+    static MUTEX: Mutex<u32> = Mutex::new(2);
+    static LOCK: RwLock<u32> = RwLock::new(3);
+    for _ in 0..2 {
+        let (space, slot) = (SPACE.lock(), Ranked::new(Rank::Slot, 4));
+        let (a, b) = (LOCK.read().expect("whole"), LOCK.read().expect("whole"));
+        assert_eq!(*space + *MUTEX.lock().expect("whole") + *a + *b + *slot.lock(), 13);
+        assert!(SPACE.try_lock().is_none());
+    }
+    assert_eq!(*LOCK.write().expect("whole"), 3);
 }
 
 #[cfg(not(target_os = "none"))]
@@ -60,6 +74,7 @@ fn a_lower_address_of_the_same_rank_is_refused() {
 ashlar_test::tests! {
     ascending_ranks_and_addresses_are_allowed,
     a_lock_may_be_tried_whatever_is_held,
+    sleeping_locks_need_no_scheduler_while_they_are_free,
     #[cfg(not(target_os = "none"))]
     a_lower_rank_is_refused,
     #[cfg(not(target_os = "none"))]

@@ -8,7 +8,7 @@ mod scheduler;
 
 #[cfg(not(target_os = "none"))]
 mod programs {
-    use crate::scheduler::{self, explore};
+    use crate::scheduler::{self, explore, together};
     use ashlar::sync::{
         Acquired, Barrier, Condvar, LazyLock, Mutex, OnceLock, Rank, RawMutex, RwLock, Semaphore, Sleeping,
         TryLockError,
@@ -20,17 +20,6 @@ mod programs {
 
     const SCHEDULES: usize = 2000;
     const SOON: Duration = Duration::from_millis(1);
-
-    /// Runs `program` in `threads` threads, each with its number, and waits for their end.
-    fn together(threads: usize, program: impl Fn(usize) + Send + Sync + 'static) {
-        let program = Arc::new(program);
-        let start = |number| {
-            let program = program.clone();
-            spawn(move || program(number))
-        };
-        let started: Vec<_> = (0..threads).map(start).collect();
-        started.into_iter().for_each(|thread| thread.join().expect("no panic"));
-    }
 
     /// What `program` panics with.
     fn message(program: impl FnOnce()) -> String {

@@ -27,6 +27,7 @@
 //! | `thread` | threads on all cores, as `std::thread` has them |
 //! | `time` | monotonic time, the date |
 //! | `memory` | mappings, what is in blocks, counts, a report |
+//! | [`sync`](crate::sync) | mutexes, condition variables, channels, values made once: as in `std::sync` |
 //!
 //! `main` runs in application mode, on a stack of up to 8 MiB with a guard page below it. The machine ends with `main`'s
 //! status ([`Termination`]); with 101 after a panic, 102 after a wild access or a stack overflow, 103 without memory.

@@ -248,3 +248,14 @@ pub fn explore(schedules: usize, program: impl Fn() + Send + Sync + 'static) -> 
     });
     NOTED.get()
 }
+
+/// Runs `program` in `threads` threads, each with its number, and waits for their end.
+pub fn together(threads: usize, program: impl Fn(usize) + Send + Sync + 'static) {
+    let program = Arc::new(program);
+    let start = |number| {
+        let program = program.clone();
+        shuttle::thread::spawn(move || program(number))
+    };
+    let started: Vec<_> = (0..threads).map(start).collect();
+    started.into_iter().for_each(|thread| thread.join().expect("no panic"));
+}

@@ -79,10 +79,8 @@ impl<T> Queue<T> {
         if state.receivers == 0 {
             return Err(SendError::Disconnected(value));
         }
+        // Who waited for room needs no memory: the queue held as many before. So no wake-up is lost with who fails here.
         if state.values.try_reserve(1).is_err() {
-            drop(state);
-            // The room that this sender was woken for is another's now.
-            self.emptied.notify_one();
             return Err(SendError::OutOfMemory(value));
         }
         state.values.push_back(value);
