@@ -102,16 +102,27 @@ mod programs {
     }
 
     pub fn relocking_panics() {
-        let expected = "a thread locks a mutex that it has locked already";
-        let mutex = Mutex::new(());
-        let held = mutex.lock();
-        assert_eq!(message(|| drop(mutex.lock())), expected);
-        assert!(mutex.try_lock().is_err());
-        drop(held);
-        let lock = RwLock::new(());
-        let _held = lock.write();
-        assert_eq!(message(|| drop(lock.write())), expected);
-        assert_eq!(message(|| drop(lock.read())), expected);
+        let mutex = || {
+            let mutex = Mutex::new(());
+            let _held = mutex.lock();
+            assert!(mutex.try_lock().is_err());
+            drop(mutex.lock());
+        };
+        let write = || {
+            let lock = RwLock::new(());
+            let _held = lock.write();
+            drop(lock.write());
+        };
+        let read = || {
+            let lock = RwLock::new(());
+            let _held = lock.write();
+            drop(lock.read());
+        };
+        let programs: [fn(); 3] = [mutex, write, read];
+        for program in programs {
+            let text = message(|| assert_eq!(explore(1, program), 0));
+            assert!(text.contains("a thread locks a mutex that it has locked already"), "{text}");
+        }
     }
 
     pub fn a_mutex_is_taken_over_from_a_stopped_thread() {

@@ -43,7 +43,8 @@ impl ThreadId {
 pub enum Prepared {
     /// The thread is among those that [`Parking::wake`] finds: it must park or cancel next, and prepare nothing else before.
     Ready,
-    /// The owner was stopped, alone, by a panic: it will never wake anybody. Nothing is prepared.
+    /// The owner was stopped, alone, by a panic: it will never wake anybody. Nothing is prepared. What it did before its end
+    /// is seen.
     OwnerStopped,
 }
 
@@ -75,6 +76,8 @@ pub struct Parking {
     /// Says that the running thread has what those wait for that wait at `key`, if any do: it is their owner now, as if the
     /// last of them had named it. So they learn of its end, though all of them went to sleep under another owner.
     pub own: fn(key: usize),
+    /// Whether this thread was stopped, alone, by a panic. What it did before its end is seen.
+    pub stopped: fn(thread: ThreadId) -> bool,
     /// The monotonic clock, in nanoseconds: the one that deadlines are on. It never goes back.
     pub now: fn() -> u64,
     /// Whether waiting a moment for another thread, without sleeping, can help: there is another core.

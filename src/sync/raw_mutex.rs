@@ -101,28 +101,20 @@ impl RawMutex {
 
     /// Takes the lock if its owner was stopped. Whether it did.
     pub fn take_over(&self) -> bool {
-        // The owner is gone for good, so as long as the word names it, nobody else has taken over. Acquire: what it did before
-        // its end is seen.
-        self.abandoned().is_some_and(|seen| {
-            self.word.replace(seen, parking::me().number() | CONTENDED, Ordering::Acquire) && {
-                (parking::parking().own)(self.word.key());
-                true
-            }
-        })
+        let Some(seen) = self.abandoned() else { return false };
+        // The owner is gone for good, so as long as the word names it, nobody else has taken over.
+        let taken = self.word.replace(seen, parking::me().number() | CONTENDED, Ordering::Acquire);
+        if taken {
+            (parking::parking().own)(self.word.key());
+        }
+        taken
     }
 
-    /// The word that names a stopped owner, if it does.
+    /// The word, if it names an owner that was stopped.
     fn abandoned(&self) -> Option<u64> {
-        let parking = parking::try_parking()?;
         let seen = self.word.load(Ordering::Relaxed);
-        let owner = ThreadId::new(seen & !CONTENDED).filter(|&owner| owner != (parking.me)())?;
-        match (parking.prepare)(self.word.key(), Some(owner)) {
-            Prepared::OwnerStopped => Some(seen),
-            Prepared::Ready => {
-                (parking.cancel)();
-                None
-            }
-        }
+        let owner = ThreadId::new(seen & !CONTENDED)?;
+        parking::try_parking().filter(|parking| (parking.stopped)(owner)).map(|_| seen)
     }
 
     #[cold]

@@ -45,7 +45,7 @@ struct Lot {
 }
 
 thread_local! {
-    // All threads of a schedule run on one thread of the host, and tests side by side on others.
+    // All threads of a schedule run on one thread of the host.
     static LOT: RefCell<Arc<Lot>> = RefCell::default();
     static HELD: RefCell<Vec<&'static Held>> = const { RefCell::new(Vec::new()) };
     static NOTED: Cell<usize> = const { Cell::new(0) };
@@ -153,6 +153,10 @@ fn own(key: usize) {
     }
 }
 
+fn stopped(thread: ThreadId) -> bool {
+    lot().enter().stopped.contains(&thread)
+}
+
 /// Ends the running thread as a panic would: nothing of it is unwound, nothing it held is given back.
 pub fn stop() -> ! {
     let (lot, me) = (lot(), me());
@@ -229,7 +233,7 @@ fn switch() {
 pub fn install() {
     Waiting { held, core: || 0, relax: switch, switch }.install();
     let spin = || try_get_current_task().is_some() && thread_rng().gen_range(0..4) == 0;
-    Parking { me, prepare, park, cancel, wake, own, now, spin }.install();
+    Parking { me, prepare, park, cancel, wake, own, stopped, now, spin }.install();
 }
 
 /// Runs `program` under each of `schedules` schedules. Returns how many were noted.
@@ -239,14 +243,17 @@ pub fn install() {
 /// If it panics, if all threads sleep, or if it does not end, on any schedule.
 pub fn explore(schedules: usize, program: impl Fn() + Send + Sync + 'static) -> usize {
     install();
-    NOTED.set(0);
-    let mut config = Config::default();
-    config.max_steps = MaxSteps::FailAfter(STEPS);
-    Runner::new(RandomScheduler::new_from_seed(SEED, schedules), config).run(move || {
-        LOT.set(Arc::default());
-        program();
+    // A failure leaves threads behind that the host takes for panicking: not in a thread that runs other tests.
+    let explorer = std::thread::spawn(move || {
+        let mut config = Config::default();
+        config.max_steps = MaxSteps::FailAfter(STEPS);
+        Runner::new(RandomScheduler::new_from_seed(SEED, schedules), config).run(move || {
+            LOT.set(Arc::default());
+            program();
+        });
+        NOTED.get()
     });
-    NOTED.get()
+    explorer.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
 }
 
 /// Runs `program` in `threads` threads, each with its number, and waits for their end.
