@@ -93,9 +93,9 @@ impl State {
 
 fn prepare(key: usize, owner: Option<ThreadId>) -> Prepared {
     let (lot, me) = (lot(), me());
+    assert!(owner != Some(me), "a thread waits for itself");
     let mut state = lot.enter();
     assert!(!state.waiters.contains_key(&me), "prepared twice");
-    assert!(owner != Some(me), "a thread waits for itself");
     if owner.is_some_and(|owner| state.stopped.contains(&owner)) {
         return Prepared::OwnerStopped;
     }
@@ -265,4 +265,12 @@ pub fn together(threads: usize, program: impl Fn(usize) + Send + Sync + 'static)
     };
     let started: Vec<_> = (0..threads).map(start).collect();
     started.into_iter().for_each(|thread| thread.join().expect("no panic"));
+}
+
+/// What `program` panics with.
+pub fn message(program: impl FnOnce()) -> String {
+    let program = std::panic::AssertUnwindSafe(program);
+    let payload = std::panic::catch_unwind(program).expect_err("it panics");
+    let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
+    payload.downcast_ref::<String>().cloned().or(text).expect("a message")
 }
