@@ -157,6 +157,9 @@ pub(super) fn install() {
         park: |deadline| gate::call(move || SCHEDULER.park(deadline)),
         cancel: || gate::call(|| SCHEDULER.cancel()),
         wake: |key, count| gate::call(move || SCHEDULER.wake(key, count)),
+        own: |key| gate::call(move || SCHEDULER.own(key)),
+        stopped: |thread| gate::call(move || SCHEDULER.stopped(thread)),
+        now: timer::now,
         spin: || SCHEDULER.cores() > 1,
     }
     .install();

@@ -21,9 +21,9 @@ pub use crate::task::Priority;
 pub use local::LocalKey;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 
+use crate::arch::aarch64::gate;
 use crate::arch::aarch64::threads::{self, SCHEDULER, Spec};
-use crate::arch::aarch64::{gate, timer};
-use crate::sync::parking::{ThreadId, parking};
+use crate::sync::parking::{ThreadId, deadline_after, parking};
 use crate::task::{self, Life, Name, Scheduler};
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -95,7 +95,7 @@ pub fn park() {
 
 /// As [`park`], for no longer than `timeout`.
 pub fn park_timeout(timeout: Duration) {
-    park_until(Some(deadline(timeout)));
+    park_until(deadline_after(timeout));
 }
 
 fn park_until(deadline: Option<u64>) {
@@ -113,19 +113,14 @@ fn park_until(deadline: Option<u64>) {
     token.swap(0, Ordering::Acquire);
 }
 
-/// The monotonic time `duration` from now, in nanoseconds.
-fn deadline(duration: Duration) -> u64 {
-    timer::now().saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
-}
-
 /// Sleeps for at least `duration`: to within some microseconds, where a core is free by then.
 pub fn sleep(duration: Duration) {
-    let deadline = deadline(duration);
+    let deadline = deadline_after(duration);
     gate::call(move || {
         // Nobody wakes what waits for its own record.
         let key = core::ptr::from_ref(threads::current()).addr() + 1;
         SCHEDULER.prepare(key, None);
-        SCHEDULER.park(Some(deadline));
+        SCHEDULER.park(deadline);
     });
 }
 

@@ -83,7 +83,7 @@ impl<P: Port> Scheduler<P> {
 }
 
 /// Calls `each` for the threads in `bucket` that wait at `key`.
-fn for_each(bucket: &LinkedList<WaitAdapter>, key: usize, mut each: impl FnMut(&'static Thread)) {
+pub(super) fn for_each(bucket: &LinkedList<WaitAdapter>, key: usize, mut each: impl FnMut(&'static Thread)) {
     let mut cursor = bucket.front();
     while let Some(thread) = cursor.clone_pointer() {
         if thread.key.load(Ordering::Relaxed) == key {

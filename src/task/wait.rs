@@ -1,5 +1,6 @@
 //! Waiting and waking: the scheduler's side of [`crate::sync::parking`].
 
+use super::inherit::for_each;
 use super::thread::{Life, NEVER, Priority, Thread, WaitState};
 use super::{BUCKETS, Port, Scheduler};
 use crate::sync::parking::{Prepared, ThreadId, Wake};
@@ -96,6 +97,22 @@ impl<P: Port> Scheduler<P> {
         }
         self.take_back_all(&bucket, key);
         woken
+    }
+
+    /// [`Parking::own`](crate::sync::parking::Parking::own) for the running thread.
+    pub fn own(&self, key: usize) {
+        let me = self.port.current();
+        let id = me.id().map_or(0, ThreadId::number);
+        let bucket = self.bucket(key).0.lock();
+        for_each(&bucket, key, |thread| thread.owner.store(id, Ordering::Relaxed));
+        if me.base_priority() > Priority::Application {
+            self.lend_all(&bucket, key, me);
+        }
+    }
+
+    /// [`Parking::stopped`](crate::sync::parking::Parking::stopped).
+    pub fn stopped(&self, id: ThreadId) -> bool {
+        self.port.find(id).is_some_and(|thread| thread.life_of(id) == Life::Stopped)
     }
 
     /// Wakes all who wait for what `owner` holds, which was stopped.
