@@ -136,7 +136,7 @@ pub fn read_line(buffer: &mut [u8]) -> Option<usize> {
         let byte = match gate::call(|| with_port(Pl011::read))? {
             Some(byte) => byte,
             None => {
-                core::hint::spin_loop();
+                wait_for_input();
                 continue;
             }
         };
@@ -158,6 +158,12 @@ pub fn read_line(buffer: &mut [u8]) -> Option<usize> {
             _ => {}
         }
     }
+}
+
+/// Lets other threads run until something may have been typed: faster than anyone types, or a line sends.
+fn wait_for_input() {
+    #[cfg(target_os = "none")]
+    crate::thread::sleep(core::time::Duration::from_millis(1));
 }
 
 /// On the host there is one mode, and no gate in front of it.

@@ -5,12 +5,13 @@ ashlar_test::expect!("run", "run cpu=max", "output test result: ok");
 
 #[cfg(target_os = "none")]
 mod guest {
-    use aarch64_cpu::registers::{DAIF, Readable};
-    use ashlar::arch::aarch64::{gate, memory};
+    use aarch64_cpu::registers::{DAIF, ID_AA64ISAR0_EL1, Readable};
+    use ashlar::arch::aarch64::{atomics, gate, memory};
     use ashlar::mm::MapRequest;
     use ashlar::mm::address::{Frame, PAGE_SIZE};
     use ashlar::mm::frame::Class;
     use ashlar::mm::mmu::{Access, Attributes, Entry, Level, Mmu};
+    use core::sync::atomic::{AtomicU64, Ordering};
 
     /// Runs `test` in kernel mode on 16 frames of its own, filled with 0xa5.
     fn with_frames(test: fn(Frame)) {
@@ -105,6 +106,22 @@ mod guest {
         assert_eq!(before & (0b11 << 7), 0, "SErrors and interrupts are heard in application mode");
     }
 
+    /// The operations of FEAT_LSE do what those of the language do, and are used where the processor has them alone.
+    pub fn atomic_operations_are_those_of_the_processor() {
+        let has_lse = ID_AA64ISAR0_EL1.get() >> 20 & 0xf >= 2;
+        assert_eq!(atomics::has_lse(), has_lse);
+        if !has_lse {
+            return;
+        }
+        let word = AtomicU64::new(7);
+        assert_eq!((atomics::swap(&word, 0x0f0f), word.load(Ordering::Relaxed)), (7, 0x0f0f));
+        assert_eq!((atomics::fetch_or(&word, 0xf0), word.load(Ordering::Relaxed)), (0x0f0f, 0x0fff));
+        assert_eq!((atomics::fetch_clear(&word, 0xff), word.load(Ordering::Relaxed)), (0x0fff, 0x0f00));
+        assert_eq!((atomics::fetch_add(&word, u64::MAX), word.load(Ordering::Relaxed)), (0x0f00, 0x0eff));
+        assert_eq!((atomics::compare_exchange(&word, 1, 2), word.load(Ordering::Relaxed)), (0x0eff, 0x0eff));
+        assert_eq!((atomics::compare_exchange(&word, 0x0eff, 2), word.load(Ordering::Relaxed)), (0x0eff, 2));
+    }
+
     /// Written as data, protected, then run: caches and TLBs have to follow.
     pub fn code_that_was_just_written_runs() {
         let page = gate::call(|| memory::manager().map(MapRequest::new(PAGE_SIZE))).unwrap().start;
@@ -164,6 +181,8 @@ ashlar_test::tests! {
     entries_read_as_written,
     #[cfg(target_os = "none")]
     interrupts_are_masked_and_then_as_before,
+    #[cfg(target_os = "none")]
+    atomic_operations_are_those_of_the_processor,
     #[cfg(target_os = "none")]
     code_that_was_just_written_runs,
     #[cfg(target_os = "none")]

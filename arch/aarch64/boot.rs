@@ -3,7 +3,7 @@
 use super::linear_map::NoMemoryForTables;
 use super::memory::{self, StartError};
 use super::threads::{self, NoThread, Spec};
-use super::{allocator, fixed_map, interrupts, layout, linear_map, percore, secondary, stacks, timer};
+use super::{allocator, atomics, fixed_map, interrupts, layout, linear_map, percore, secondary, stacks, timer};
 use crate::app;
 use crate::arguments::Arguments;
 use crate::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
@@ -59,6 +59,7 @@ extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr) -> ! {
 fn start_threads(machine: &Machine<'_>) -> Result<(), SetupError> {
     let core = percore::current();
     timer::prepare();
+    atomics::detect();
     threads::install();
     threads::join(core.stack());
     let cpus = secondary::list(machine, MAX_CORES);

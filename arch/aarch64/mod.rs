@@ -11,7 +11,7 @@
 //! | `gate.rs`, `percore.rs` | application mode and kernel mode |
 //! | `threads.rs`, `switch.s` | threads: their records, their stacks, the switch |
 //! | `secondary.rs`, `interrupts.rs`, `timer.rs` | the other cores; what interrupts them |
-//! | `allocator.rs` | the global allocator |
+//! | `allocator.rs`, `atomics.rs` | the global allocator; atomic operations beyond exclusives |
 //! | `memory.rs`, `mmu.rs`, `descriptor.rs` | the memory manager, its machine |
 //! | `report.rs`, `walk.rs` | crash reports |
 
@@ -20,6 +20,8 @@ pub mod syndrome;
 
 #[cfg(target_os = "none")]
 pub mod allocator;
+#[cfg(target_os = "none")]
+pub mod atomics;
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(target_os = "none")]

@@ -22,7 +22,7 @@ fn main() {
         sample::figure("boot_to_app", start, "instructions");
         // `part=NAME` measures no more than that.
         let part = ashlar::args().find(|argument| argument.key == "part").and_then(|argument| argument.value);
-        let parts: [(&str, fn()); 8] = [
+        let parts: [(&str, fn()); 9] = [
             ("eager", faults::eager),
             ("group", faults::group),
             ("fill", faults::fill_slot),
@@ -31,6 +31,7 @@ fn main() {
             ("lookup", lookup::measure),
             ("switch", threads::context_switch),
             ("spawn", threads::spawn_join),
+            ("mutex", threads::mutex),
         ];
         for (_, measure) in parts.iter().filter(|(name, _)| part.is_none_or(|part| part == *name)) {
             measure();

@@ -2,7 +2,9 @@
 
 use crate::sample::{report, ticks, time};
 use alloc::vec::Vec;
+use ashlar::sync::Mutex;
 use ashlar::thread;
+use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 const ROUNDS: u64 = 64;
@@ -35,4 +37,17 @@ pub fn spawn_join() {
     let sample = || time(|| thread::spawn(|| ()).join().expect("it does not panic"));
     (0..4).for_each(|_| _ = sample());
     report("spawn_join", (0..SAMPLES).map(|_| sample()).collect());
+}
+
+/// A lock that nobody else wants: taken and freed.
+pub fn mutex() {
+    let mutex = Mutex::new(0_u64);
+    let sample = |_| {
+        time(|| {
+            for _ in 0..ROUNDS {
+                *black_box(&mutex).lock().expect("nobody panics") += 1;
+            }
+        }) / ROUNDS
+    };
+    report("mutex_uncontended", (0..SAMPLES).map(sample).collect());
 }
