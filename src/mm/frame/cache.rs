@@ -43,12 +43,12 @@ impl CacheLimits {
     /// Nothing is cached.
     pub const NONE: CacheLimits = CacheLimits { frames: 0, groups: 0, blocks: 0 };
 
-    /// The limits for a machine with `frames` frames: a cache holds 1/64 of RAM and 9 MiB at most, and nothing but a few
+    /// The limits for a machine with `frames` frames: a cache holds 1/48 of RAM and 18 MiB at most, and nothing but a few
     /// single frames below 64 MiB.
     pub fn of(frames: usize) -> CacheLimits {
         let of = |share: usize, most: usize| (frames / share).min(most) as u32;
         let groups = if frames < 64 * 256 { 0 } else { of(8192, 16) };
-        CacheLimits { frames: of(2048, 64), groups, blocks: of(128 * PAGES_PER_SLOT, 4) }
+        CacheLimits { frames: of(2048, 64), groups, blocks: of(64 * PAGES_PER_SLOT, 8) }
     }
 }
 
@@ -121,8 +121,11 @@ fn is_low(count: u32, limit: u32) -> bool {
     count < limit / 2 && count & count.wrapping_sub(1) == 0
 }
 
-/// What one core keeps. Guarded by its lock.
+/// A core's cache and its lock, in cache lines of their own.
 #[repr(align(64))]
+pub(super) struct CoreCache(pub(super) Ranked<Cache>);
+
+/// What one core keeps. Guarded by its lock.
 pub(super) struct Cache {
     /// By class.
     pub(super) frames: [FrameList; 2],
@@ -137,6 +140,15 @@ pub(super) struct Cache {
 }
 
 impl Cache {
+    /// The list of frames of `class`, or of groups, and its limit.
+    #[inline]
+    fn list<const ORDER: u32>(&mut self, class: Class) -> (&mut FrameList, u32) {
+        match ORDER {
+            0 => (&mut self.frames[class as usize], self.limits.frames),
+            _ => (&mut self.groups, self.limits.groups),
+        }
+    }
+
     /// Frames in it.
     pub(super) fn count(&self) -> usize {
         let [movable, unmovable] = self.frames.each_ref().map(|list| list.count as usize);
@@ -168,7 +180,7 @@ fn drain_blocks(list: &mut BlockList, most: u32, pool: &mut Pool) {
 }
 
 /// The caches of all cores, with limits for a machine of `frames` frames.
-pub(super) fn new_caches(frames: usize) -> [Ranked<Cache>; CACHES] {
+pub(super) fn new_caches(frames: usize) -> [CoreCache; CACHES] {
     array::from_fn(|index| {
         let cache = Cache {
             frames: [FrameList::EMPTY; 2],
@@ -178,7 +190,7 @@ pub(super) fn new_caches(frames: usize) -> [Ranked<Cache>; CACHES] {
             index: index as u8,
             deferred: ArrayVec::new(),
         };
-        Ranked::new(Rank::Cache, cache)
+        CoreCache(Ranked::new(Rank::Cache, cache))
     })
 }
 
@@ -199,25 +211,23 @@ impl Frames {
     }
 
     /// The running core's cache.
-    #[inline]
+    #[inline(always)] // Its lock is the larger part of what an allocation costs.
     pub(super) fn cache(&self) -> Guard<'_, Cache> {
-        self.caches[core() % CACHES].lock()
+        self.caches[core() % CACHES].0.lock()
     }
 
-    /// Takes a frame, or a movable group, from the running core's cache.
+    /// Takes a frame (`ORDER` 0), or a movable group ([`GROUP_ORDER`]), from the running core's cache.
     #[inline]
-    pub(super) fn allocate_cached(&self, order: u32, class: Class) -> Option<Frame> {
+    pub(super) fn allocate_cached<const ORDER: u32>(&self, class: Class) -> Option<Frame> {
         let mut cache = self.cache();
-        let cache = &mut *cache;
-        let (list, limit) = match order {
-            0 => (&mut cache.frames[class as usize], cache.limits.frames),
-            _ => (&mut cache.groups, cache.limits.groups),
-        };
+        let (list, limit) = cache.list::<ORDER>(class);
         if is_low(list.count, limit) {
-            self.refill(list, limit / 2, order, class);
+            self.refill(list, limit / 2, ORDER, class);
         }
         let (frame, entries) = list.pop(self.table)?;
-        for entry in &entries[frame.index()..][..1 << order] {
+        // Aligned, so that the compiler sees that the run ends within its block.
+        let index = frame.index() & (PAGES_PER_SLOT - (1 << ORDER));
+        for entry in &entries[index..index + (1 << ORDER)] {
             debug_assert!(entry.is(FrameState::Cached(class)), "FR-9: {frame:?} in a cache is {:?}", entry.state());
             entry.allocate(class);
         }
@@ -244,30 +254,30 @@ impl Frames {
         });
     }
 
-    /// Puts a frame or a movable group that its user frees into the running core's cache, unless that holds none, or the
-    /// frames are not all in use, of one class and without pins; says whether.
+    /// Puts a frame (`ORDER` 0) or a movable group ([`GROUP_ORDER`]) that its user frees into the running core's cache,
+    /// unless that holds none, or the frames are not all in use, of one class and without pins; says whether.
     #[inline]
-    pub(super) fn free_cached(&self, frame: Frame, order: u32) -> bool {
+    pub(super) fn free_cached<const ORDER: u32>(&self, frame: Frame) -> bool {
         let Some(entries) = self.table.entries(frame.block()) else { return false };
-        let entries = &entries[frame.index()..][..1 << order];
-        let class = if entries[0].is(FrameState::InUse(Class::Movable)) { Class::Movable } else { Class::Unmovable };
-        let mut cache = self.cache();
-        let cache = &mut *cache;
-        let (list, limit) = match (order, class) {
-            (0, _) => (&mut cache.frames[class as usize], cache.limits.frames),
-            (_, Class::Movable) => (&mut cache.groups, cache.limits.groups),
-            (_, Class::Unmovable) => return false,
+        let index = frame.index() & (PAGES_PER_SLOT - (1 << ORDER));
+        let (first, others) = (&entries[index], &entries[index + 1..index + (1 << ORDER)]);
+        let class = match first.is(FrameState::InUse(Class::Unmovable)) {
+            true if ORDER == GROUP_ORDER => return false,
+            true => Class::Unmovable,
+            false => Class::Movable,
         };
         let (in_use, cached) = (FrameState::InUse(class), FrameState::Cached(class));
+        let mut cache = self.cache();
+        let (list, limit) = cache.list::<ORDER>(class);
         // Only one of two that free the same frames gets past the first of them.
-        if limit == 0 || !entries[1..].iter().all(|entry| entry.is(in_use)) || !entries[0].change(in_use, cached) {
+        if limit == 0 || !others.iter().all(|entry| entry.is(in_use)) || !first.change(in_use, cached) {
             return false;
         }
-        entries[1..].iter().for_each(|entry| entry.set(cached));
-        self.tell_freed(frame, 1 << order);
-        list.push(frame, &entries[0]);
+        others.iter().for_each(|entry| entry.set(cached));
+        self.tell_freed(frame, 1 << ORDER);
+        list.push(frame, first);
         if list.count > limit {
-            self.drain_over(list.count, limit, |pool| drain_frames(list, limit.div_ceil(2), order, class, pool));
+            self.drain_over(list.count, limit, |pool| drain_frames(list, limit.div_ceil(2), ORDER, class, pool));
         }
         self.scarcity.end();
         true
@@ -288,11 +298,8 @@ impl Frames {
     fn refill_blocks(&self, cache: &mut Cache) {
         let empty = cache.blocks.count == 0;
         let Some(mut pool) = (if empty { Some(self.pool.lock()) } else { self.pool.try_lock() }) else { return };
-        let taken: ArrayVec<Block, 8> = ::core::iter::from_fn(|| pool.allocate_block(Holder::Cache))
-            .take((cache.limits.blocks / 2) as usize)
-            .collect();
         // What comes first is to be taken first.
-        for &block in taken.iter().rev() {
+        for block in pool.take_blocks(cache.limits.blocks / 2).rev().map(Block) {
             cache.blocks.push(block, self.table.known(block).1);
         }
     }

@@ -160,7 +160,7 @@ impl Frames {
     /// Puts what all caches have noted into the queue.
     fn queue_all(&self) {
         for cache in &self.caches {
-            let mut cache = cache.lock();
+            let mut cache = cache.0.lock();
             if !cache.deferred.is_empty() {
                 self.pool.lock().queue_noted(&mut cache);
             }
@@ -183,7 +183,7 @@ impl Frames {
 
     #[cold]
     fn forget_noted(&self, noted: u8, block: Block, shared: &SharedRecord) {
-        let mut cache = self.caches[(noted - NOTED) as usize].lock();
+        let mut cache = self.caches[(noted - NOTED) as usize].0.lock();
         if let Some(at) = cache.deferred.iter().position(|&other| u64::from(other) == block.0) {
             cache.deferred.remove(at);
             shared.deferred.store(NOT_DEFERRED, Ordering::Relaxed);
@@ -233,7 +233,7 @@ impl Frames {
     pub fn dissolve(&self, block: Block, keep: &Bits512) -> Result<usize, Refusal> {
         let (_, shared) = self.known_home(block, "to be dissolved");
         if let noted @ NOTED.. = shared.deferred.load(Ordering::Relaxed) {
-            let mut cache = self.caches[(noted - NOTED) as usize].lock();
+            let mut cache = self.caches[(noted - NOTED) as usize].0.lock();
             self.pool.lock().queue_noted(&mut cache);
         }
         self.pool_that_gains(|pool| {

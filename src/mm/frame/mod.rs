@@ -6,7 +6,7 @@
 //! | state | meaning |
 //! | --- | --- |
 //! | free | all 512 frames are free; part of a free run of 2⁰ to 2⁹ blocks |
-//! | whole | in use as one; perhaps the **home** of a slot, which then says how many frames are *absent* |
+//! | whole | taken as one; perhaps the **home** of a slot, which then says how many frames are *absent*; or in a cache, or zeroed |
 //! | broken | handed out by frames, of one class: movable or unmovable |
 //! | reserved | not ours: no RAM, in use since before this allocator, or held back at boot and not admitted yet |
 //!
@@ -28,13 +28,24 @@
 //! **Pins** hold a frame where it is. A pinned frame that is freed becomes an *orphan*: nobody gets it until the last
 //! pin is dropped.
 //!
-//! The records are a 16-byte entry per frame and 128 bytes per block, 0.4 % of RAM, kept by sections of 1 GiB: holes
-//! between banks of RAM cost nothing. Frame entries are written when a frame is handed out and never before, so boot
-//! touches the block records only, and an operation on a whole block touches no entry of its frames.
+//! **Caches**, one per core, stand in front of the pool: single frames of each class, groups, blocks. An allocation or
+//! a free takes the pool's lock only when its cache is empty or full. **Zeroed blocks** lie apart, filled by idle cores
+//! for those who ask. Both are free memory: before an allocation fails, all of it is taken back.
+//!
+//! The records are a 16-byte entry per frame and 144 bytes per block, 0.4 % of RAM, kept by sections of 1 GiB: holes
+//! between banks of RAM cost nothing. A block's frame entries are written when it is broken for the first time and never
+//! before, so boot touches the block records only, and an operation on a whole block touches no entry of its frames.
+//!
+//! # Locks
+//!
+//! | what | guarded by |
+//! | --- | --- |
+//! | free runs, free sets, their lists; the deferred queue; pins, orphans | the pool's lock ([`Rank::Frames`]) |
+//! | what a core's cache holds, the homes that it has noted | the cache's lock ([`Rank::Cache`], taken before the pool's) |
+//! | owner and absent frames of a home, the owner of a frame | its slot's lock; written atomically, so anyone may look |
+//! | the zeroed blocks | nothing: a lock-free stack |
 //!
 //! # Invariants
-//!
-//! One lock of [`Rank::Frames`] in [`Frames`] guards all of this.
 //!
 //! - FR-1: every frame is counted in exactly one of the sums of [`FrameStatistics`], and they make up the total.
 //! - FR-2: a free run is aligned to its length; its first block says its order and is in the list of that order.
@@ -42,9 +53,14 @@
 //! - FR-4: a broken block is in the list of its class and largest free order, in none when no frame of it is free, and
 //!   it is never free altogether.
 //! - FR-5: a broken block's largest run and count agree with its bitmap.
-//! - FR-6: a frame of a broken block that is not free has a valid entry: reserved, in use or orphan.
-//! - FR-7: a block's `pinned` counts its frames with pins; orphans have pins.
-//! - FR-8: exactly the homes that say so are in the deferred queue, and they have absent frames.
+//! - FR-6: every frame of a broken block has a valid entry, which says *free* exactly when the bitmap does. In other blocks
+//!   entries say *free*, or were never written.
+//! - FR-7: a block's `pinned` counts its frames with pins; orphans have pins; what is free or cached has none.
+//! - FR-8: exactly the homes that say so are in the deferred queue, or noted by the cache that they say; they have absent
+//!   frames.
+//! - FR-9: exactly the frames that say so are in a cache, in one list of their class, groups aligned.
+//! - FR-10: exactly the blocks that are out of the pool as a whole are held by somebody: a user, the cache that has them in
+//!   its list, the stack of zeroed blocks. Homes are a user's.
 
 mod cache;
 mod check;
@@ -73,7 +89,7 @@ pub use table::PHYSICAL_LIMIT;
 use super::address::{Block, Frame, PAGE_SIZE, PhysAddr};
 use super::mmu::Mmu;
 use crate::sync::{Rank, Ranked};
-use cache::{CACHES, Cache, GROUP_ORDER, new_caches};
+use cache::{CACHES, CoreCache, GROUP_ORDER, new_caches};
 use core::fmt;
 use core::num::NonZeroU32;
 use core::ops::Range;
@@ -172,7 +188,7 @@ impl core::error::Error for FramesError {}
 pub struct Frames {
     table: Table,
     /// By core.
-    caches: [Ranked<Cache>; CACHES],
+    caches: [CoreCache; CACHES],
     zeroed: ZeroedBlocks,
     scarcity: Scarcity,
     pool: Ranked<Pool>,
@@ -252,12 +268,15 @@ impl Frames {
         if self.fails() {
             return None;
         }
-        if (order == 0 || order == GROUP_ORDER && class == Class::Movable)
-            && let Some(frame) = self.allocate_cached(order, class)
-        {
-            return Some(frame);
+        let cached = match (order, class) {
+            (0, _) => self.allocate_cached::<0>(class),
+            (GROUP_ORDER, Class::Movable) => self.allocate_cached::<GROUP_ORDER>(class),
+            _ => None,
+        };
+        match cached {
+            Some(_) => cached,
+            None => self.allocate_uncached(order, class),
         }
-        self.allocate_uncached(order, class)
     }
 
     /// Gives an aligned run of 2^`order` frames back: what [`Frames::allocate`] gave, a part of it or several together,
@@ -269,16 +288,25 @@ impl Frames {
     #[inline]
     pub fn free(&self, frame: Frame, order: u32) {
         assert_order(frame, order);
-        if (order == 0 || order == GROUP_ORDER) && self.free_cached(frame, order) {
-            return;
+        let cached = match order {
+            0 => self.free_cached::<0>(frame),
+            GROUP_ORDER => self.free_cached::<GROUP_ORDER>(frame),
+            _ => false,
+        };
+        if !cached {
+            self.free_uncached(frame, order);
         }
+    }
+
+    #[cold]
+    fn free_uncached(&self, frame: Frame, order: u32) {
         self.pool_that_gains(|pool| pool.free(frame, order))
     }
 
     /// All counts. They are those of one moment when nobody allocates or frees meanwhile; they add up always.
     pub fn statistics(&self) -> FrameStatistics {
         let mut counts = CacheCounts::default();
-        self.caches.iter().for_each(|cache| counts.add(&cache.lock()));
+        self.caches.iter().for_each(|cache| counts.add(&cache.0.lock()));
         self.complete(&counts, &self.pool.lock())
     }
 
@@ -286,7 +314,7 @@ impl Frames {
     pub fn try_statistics(&self) -> Option<FrameStatistics> {
         let mut counts = CacheCounts::default();
         for cache in &self.caches {
-            counts.add(&*cache.try_lock()?);
+            counts.add(&*cache.0.try_lock()?);
         }
         Some(self.complete(&counts, &*self.pool.try_lock()?))
     }

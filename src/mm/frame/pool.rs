@@ -192,12 +192,16 @@ impl Pool {
     #[inline]
     pub(super) fn take_block(&mut self) -> Option<Block> {
         let (block, index) = self.runs.first_from(0)?;
-        let order = BLOCK_ORDER + index;
+        self.split_run(block, BLOCK_ORDER + index, BLOCK_ORDER);
+        Some(block)
+    }
+
+    /// Takes the first 2^`wanted` frames of the free run of 2^`order` at `block`; what is left are runs again.
+    fn split_run(&mut self, block: Block, order: u32, wanted: u32) {
         self.remove_run(block, order);
-        for order in (BLOCK_ORDER..order).rev() {
+        for order in (wanted..order).rev() {
             self.push_run(Block(block.0 + (1 << (order - BLOCK_ORDER))), order);
         }
-        Some(block)
     }
 
     /// Makes `block`, in use until now, a free one, and one run with its buddies.
@@ -232,15 +236,28 @@ impl Pool {
         self.statistics.free_runs[order as usize] -= 1;
     }
 
-    /// Takes a block, in use as a whole from now on, for `holder`.
-    #[inline]
-    pub(super) fn allocate_block(&mut self, holder: Holder) -> Option<Block> {
+    /// Takes a block, in use as a whole from now on.
+    pub(super) fn allocate_block(&mut self) -> Option<Block> {
         let block = self.take_block()?;
+        self.hand_out(block, Holder::User);
+        Some(block)
+    }
+
+    /// Takes up to `most` blocks for a cache, all from the smallest run there is.
+    pub(super) fn take_blocks(&mut self, most: u32) -> Range<u64> {
+        let Some((block, index)) = self.runs.first_from(0) else { return 0..0 };
+        let order = index.min(most.ilog2());
+        self.split_run(block, BLOCK_ORDER + index, BLOCK_ORDER + order);
+        let blocks = block.0..block.0 + (1 << order);
+        blocks.clone().for_each(|block| self.hand_out(Block(block), Holder::Cache));
+        blocks
+    }
+
+    fn hand_out(&mut self, block: Block, holder: Holder) {
         self.records.known(block).state = BlockState::Whole;
         self.table().known(block).1.set_holder(holder);
         self.statistics.free -= PAGES_PER_SLOT;
         self.statistics.whole += PAGES_PER_SLOT;
-        Some(block)
     }
 
     /// Takes back a block that was out as a whole, has no pinned frame, and is in no list. Nobody is told.
@@ -335,18 +352,34 @@ impl Pool {
         };
         let before = *listed;
         let (mut taken, mut largest_gone) = (0, before.is_none());
-        while taken < count
-            && let Some((index, found)) = free.take(order, &mut self.statistics.free_runs)
-        {
-            // Only taking from a largest run can leave a smaller one the largest.
-            largest_gone |= before == Some(found);
-            put(block.frame(index), &entries[index..index + (1 << order)]);
-            taken += 1;
+        if order == 0 && count > 1 {
+            while taken < count
+                && let Some((first, mut frames)) = free.take_some(count - taken, &mut self.statistics.free_runs)
+            {
+                taken += frames.count_ones();
+                while frames != 0 {
+                    let index = first + frames.trailing_zeros() as usize;
+                    put(block.frame(index), &entries[index..index + 1]);
+                    frames &= frames - 1;
+                }
+            }
+            largest_gone = true;
+        } else {
+            while taken < count
+                && let Some((index, found)) = free.take(order, &mut self.statistics.free_runs)
+            {
+                // Only taking from a largest run can leave a smaller one the largest.
+                largest_gone |= before == Some(found);
+                put(block.frame(index), &entries[index..index + (1 << order)]);
+                taken += 1;
+            }
         }
         assert!(taken > 0, "FR-5: {block:?} is listed as having order {order} and has not");
         if largest_gone {
             let now = free.largest();
-            self.relist(block, before, now);
+            if now != before || before.is_none() {
+                self.relist(block, before, now);
+            }
         }
         self.statistics.free -= (taken as usize) << order;
         *self.statistics.in_use(class) += (taken as usize) << order;

@@ -10,7 +10,6 @@ use super::super::address::{Block, Frame};
 use super::cache::{CACHES, Cache};
 use super::free_set::BLOCK_ORDER;
 use super::pool::{Pool, Spill, assert_order};
-use super::table::Holder;
 use super::{Class, Frames};
 use crate::sync::Guard;
 use arrayvec::ArrayVec;
@@ -93,14 +92,14 @@ impl Frames {
         if self.scarcity.lacks(BLOCK_ORDER) {
             return None;
         }
-        if let Some(block) = self.pool.lock().allocate_block(Holder::User) {
+        if let Some(block) = self.pool.lock().allocate_block() {
             return Some((block, false));
         }
         if let Some(block) = self.take_zeroed() {
             return Some((block, true));
         }
         self.with_drained_caches(|pool| {
-            let found = pool.allocate_block(Holder::User).map(|block| (block, false));
+            let found = pool.allocate_block().map(|block| (block, false));
             let found = found.or_else(|| Some((self.take_zeroed()?, true)));
             if found.is_none() {
                 self.scarcity.begin(BLOCK_ORDER);
@@ -119,7 +118,7 @@ impl Frames {
 
     /// Runs `operation` with all locks of the allocator held.
     pub(super) fn with_all_caches<R>(&self, operation: impl FnOnce(&mut [Guard<'_, Cache>], &mut Pool) -> R) -> R {
-        let mut caches: ArrayVec<_, CACHES> = self.caches.iter().map(|cache| cache.lock()).collect();
+        let mut caches: ArrayVec<_, CACHES> = self.caches.iter().map(|cache| cache.0.lock()).collect();
         let mut pool = self.pool.lock();
         let result = operation(&mut caches, &mut pool);
         drop(pool);

@@ -101,7 +101,7 @@ impl Frames {
         if pool.statistics.free < pool.statistics.total / 8 + PAGES_PER_SLOT {
             return None;
         }
-        pool.allocate_block(Holder::User)
+        pool.allocate_block()
     }
 
     /// Puts a block from [`Frames::take_unzeroed`], or from [`Frames::allocate_block`], to the zeroed ones: every byte
