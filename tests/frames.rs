@@ -1056,6 +1056,7 @@ fn share(limits: CacheLimits) {
         for thread in 1..=4 {
             let (frames, swap) = (&frames, &swap);
             scope.spawn(move || {
+                common::yield_at_locks();
                 let mut random = Random::new(thread as u64);
                 let mut mine = Vec::new();
                 let give = |frame: Frame, order: u32, back: u64| {
@@ -1067,7 +1068,7 @@ fn share(limits: CacheLimits) {
                     }
                 };
                 for _ in 0..5000 {
-                    common::set_core(if random.index(50) == 0 { random.index(4) } else { thread });
+                    common::set_core(random.index(2));
                     if random.index(2) == 0 || mine.is_empty() {
                         let order = [0, 0, 0, 4, 4, 9, random.index(9) as u32][random.index(7)];
                         let frame = match (order, random.index(4)) {
@@ -1131,8 +1132,9 @@ fn the_last_frame_is_found_by_whoever_wants_it() {
             let frames = &frames;
             scope.spawn(move || {
                 let mut random = Random::new(thread);
-                for _ in 0..3000 {
-                    common::set_core(random.index(4));
+                for step in 0..20_000 {
+                    // Now all want one cache, now what another has.
+                    common::set_core(if step % 1000 < 900 { 0 } else { random.index(4) });
                     let frame = frames.allocate(0, Class::Movable).expect("there is a frame for each");
                     frames.free(frame, 0);
                 }

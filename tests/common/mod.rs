@@ -37,6 +37,13 @@ impl Frames {
 std::thread_local! {
     static CORE: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
     static LOCKS: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
+    static YIELDS: core::cell::Cell<bool> = const { core::cell::Cell::new(false) };
+}
+
+/// From now on the running thread lets others run before it takes a lock, with whatever it holds.
+#[cfg(not(target_os = "none"))]
+pub fn yield_at_locks() {
+    YIELDS.set(true);
 }
 
 /// Says which core the running thread is, until it says otherwise. A kernel is what it is.
@@ -66,7 +73,12 @@ pub fn threads_are_contexts() {
         held: || HELD.with(|&held| held),
         core: || CORE.get(),
         relax: std::thread::yield_now,
-        switch: || LOCKS.set(LOCKS.get() + 1),
+        switch: || {
+            LOCKS.set(LOCKS.get() + 1);
+            if YIELDS.get() {
+                std::thread::yield_now();
+            }
+        },
     };
     waiting.install();
 }
