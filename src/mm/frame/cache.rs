@@ -46,7 +46,8 @@ impl CacheLimits {
     /// The limits for a machine with `frames` frames: a cache holds 1/48 of RAM and 18 MiB at most, and nothing but a few
     /// single frames below 64 MiB.
     pub fn of(frames: usize) -> CacheLimits {
-        let of = |share: usize, most: usize| (frames / share).min(most) as u32;
+        // What the kernel has taken of RAM by now does not make it a smaller machine.
+        let of = |share: usize, most: usize| ((frames + share / 4) / share).min(most) as u32;
         let groups = if frames < 64 * 256 { 0 } else { of(8192, 16) };
         CacheLimits { frames: of(2048, 64), groups, blocks: of(64 * PAGES_PER_SLOT, 8) }
     }
@@ -166,9 +167,28 @@ impl Cache {
 }
 
 fn drain_frames(list: &mut FrameList, most: u32, order: u32, class: Class, pool: &mut Pool) {
+    if order > 0 {
+        for _ in 0..most {
+            let Some((frame, _)) = list.pop(pool.table()) else { return };
+            pool.take_back_cached(frame, order, class);
+        }
+        return;
+    }
+    // What lies together goes back together: frames are often freed in the order of their addresses.
+    let (mut first, mut frames) = (Frame(0), 0_u64);
     for _ in 0..most {
-        let Some((frame, _)) = list.pop(pool.table()) else { break };
-        pool.take_back_cached(frame, order, class);
+        let Some((frame, entries)) = list.pop(pool.table()) else { break };
+        entries[frame.index()].set(FrameState::Free);
+        let word = Frame(frame.0 & !63);
+        if word != first && frames != 0 {
+            pool.take_back_some(first, frames, class);
+            frames = 0;
+        }
+        first = word;
+        frames |= 1 << (frame.0 & 63);
+    }
+    if frames != 0 {
+        pool.take_back_some(first, frames, class);
     }
 }
 

@@ -249,6 +249,27 @@ impl FreeSet {
         merged
     }
 
+    /// Puts `frames` of the word that begins at `first` back, none of which is free. Returns the order of the largest run that
+    /// one of them is a part of now, or of another in the word. Keeps `counts` right.
+    pub(super) fn give_some(&mut self, first: usize, frames: u64, counts: &mut RunCounts) -> Option<u32> {
+        let word = first / 64;
+        let before = self.words[word];
+        debug_assert!(before & frames == 0);
+        if before | frames == u64::MAX {
+            for_maximal_runs(before, |order, runs| counts[order] -= runs);
+            self.words[word] = 0;
+            self.set_word_order(word, None);
+            self.count -= before.count_ones() as u16;
+            return Some(self.give(first, WORD_ORDER, counts));
+        }
+        for_maximal_runs(before, |order, runs| counts[order] -= runs);
+        for_maximal_runs(before | frames, |order, runs| counts[order] += runs);
+        self.words[word] = before | frames;
+        self.set_word_order(word, largest_in(before | frames));
+        self.count += frames.count_ones() as u16;
+        self.largest()
+    }
+
     /// Puts every frame of `range` back.
     pub(super) fn give_range(&mut self, mut range: Range<usize>, counts: &mut RunCounts) {
         debug_assert!(range.end <= PAGES_PER_SLOT);

@@ -107,6 +107,54 @@ impl List {
     }
 }
 
+/// Lists by order, and which of them have something in them.
+pub(super) struct Lists<const N: usize> {
+    lists: [List; N],
+    occupied: u32,
+}
+
+impl<const N: usize> Lists<N> {
+    /// Empty lists.
+    pub(super) const fn new() -> Self {
+        Self { lists: [List::new(Chain::Place); N], occupied: 0 }
+    }
+
+    /// The first block of the lowest list, from `lowest` on, that has one; and which list that is.
+    #[inline]
+    pub(super) fn first_from(&self, lowest: u32) -> Option<(Block, u32)> {
+        let occupied = self.occupied & (u32::MAX << lowest);
+        let index = occupied.trailing_zeros();
+        Some((self.lists.get(index as usize)?.first()?, index))
+    }
+
+    /// Puts a block into list `index`, in front.
+    #[inline]
+    pub(super) fn push(&mut self, records: &mut Records, index: u32, block: Block) {
+        self.lists[index as usize].push_front(records, block);
+        self.occupied |= 1 << index;
+    }
+
+    /// Takes a block out of list `index`.
+    #[inline]
+    pub(super) fn remove(&mut self, records: &mut Records, index: u32, block: Block) {
+        let list = &mut self.lists[index as usize];
+        list.remove(records, block);
+        if list.first().is_none() {
+            self.occupied &= !(1 << index);
+        }
+    }
+
+    /// The lists.
+    pub(super) fn lists(&self) -> &[List; N] {
+        &self.lists
+    }
+
+    /// A bit for each list that has something in it.
+    pub(super) fn occupied(&self) -> u32 {
+        self.occupied
+    }
+}
+
 #[inline]
 fn block(number: u32) -> Option<Block> {
     (number != NIL).then_some(Block(number.into()))

@@ -6,7 +6,7 @@ use super::super::bits::Bits512;
 use super::Class;
 use super::entry::{FrameEntry, FrameState};
 use super::free_set::{BLOCK_ORDER, FreeSet, MAX_FRAME_ORDER};
-use super::list::{Chain, List};
+use super::list::{Chain, List, Lists};
 use super::memory_map::MemoryMap;
 use super::statistics::FrameStatistics;
 use super::table::{BlockState, Holder, Records, Table};
@@ -14,51 +14,6 @@ use core::ops::Range;
 
 /// Order of the largest free run: 1 GiB.
 pub(super) const MAX_ORDER: u32 = 18;
-
-/// Lists by order, and which of them have something in them.
-pub(super) struct Lists<const N: usize> {
-    lists: [List; N],
-    occupied: u32,
-}
-
-impl<const N: usize> Lists<N> {
-    const fn new() -> Self {
-        Self { lists: [List::new(Chain::Place); N], occupied: 0 }
-    }
-
-    /// The first block of the lowest list, from `lowest` on, that has one; and which list that is.
-    #[inline]
-    fn first_from(&self, lowest: u32) -> Option<(Block, u32)> {
-        let occupied = self.occupied & (u32::MAX << lowest);
-        let index = occupied.trailing_zeros();
-        Some((self.lists.get(index as usize)?.first()?, index))
-    }
-
-    #[inline]
-    fn push(&mut self, records: &mut Records, index: u32, block: Block) {
-        self.lists[index as usize].push_front(records, block);
-        self.occupied |= 1 << index;
-    }
-
-    #[inline]
-    fn remove(&mut self, records: &mut Records, index: u32, block: Block) {
-        let list = &mut self.lists[index as usize];
-        list.remove(records, block);
-        if list.first().is_none() {
-            self.occupied &= !(1 << index);
-        }
-    }
-
-    /// The lists.
-    pub(super) fn lists(&self) -> &[List; N] {
-        &self.lists
-    }
-
-    /// A bit for each list that has something in it.
-    pub(super) fn occupied(&self) -> u32 {
-        self.occupied
-    }
-}
 
 /// Whether an allocation may take from a block of the other class.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -453,6 +408,21 @@ impl Pool {
     pub(super) fn take_back_cached(&mut self, frame: Frame, order: u32, class: Class) {
         *self.statistics.in_use(class) -= 1 << order;
         self.take_back(frame, order);
+    }
+
+    /// Takes `frames`, among the 64 from `first` on, back from a cache; their entries say that they are free.
+    pub(super) fn take_back_some(&mut self, first: Frame, frames: u64, class: Class) {
+        let count = frames.count_ones() as usize;
+        *self.statistics.in_use(class) -= count;
+        let record = self.records.known(first.block());
+        let BlockState::Broken { free, listed, .. } = &mut record.state else {
+            panic!("{first:?} is cached in a block that is {}", record.state)
+        };
+        let (before, now) = (*listed, free.give_some(first.index(), frames, &mut self.statistics.free_runs));
+        self.statistics.free += count;
+        if now > before {
+            self.relist(first.block(), before, now);
+        }
     }
 
     /// Makes `block`, out as a whole and in no count, a broken one of movable frames, with `free` free and `keep` called

@@ -64,6 +64,10 @@ pub(super) struct BlockRecord {
 
 const _: () = assert!(size_of::<BlockRecord>() <= 128);
 
+impl BlockRecord {
+    const RESERVED: BlockRecord = BlockRecord { state: BlockState::Reserved, links: [Links::NONE; 2] };
+}
+
 /// Who has a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -297,7 +301,7 @@ impl Records {
             let (Some(first), Some(last)) = (blocks().next(), blocks().last()) else { continue };
             section.first = first.start;
             let length = (last.end - first.start) as usize;
-            let reserved = |_| BlockRecord { state: BlockState::Reserved, links: [Links::NONE; 2] };
+            let reserved = |_| BlockRecord::RESERVED;
             // SAFETY: as above.
             let (guarded, shared) = unsafe { two_arrays(machine, map, length, reserved, |_| SharedRecord::new()) }?;
             let mut used = 0;
@@ -356,7 +360,9 @@ impl Records {
         let (section, shared) = self.table.known(block);
         let index = shared.entries.load(Ordering::Relaxed) & !UNWRITTEN;
         let Some(entries) = section.entries.get(index as usize) else { not_ram(block) };
-        entries.iter().for_each(|entry| entry.set(FrameState::Free));
+        for group in entries.as_chunks::<16>().0 {
+            group.iter().for_each(|entry| entry.set(FrameState::Free));
+        }
         // Releases them to those who look without a lock.
         shared.entries.store(index, Ordering::Release);
         entries
