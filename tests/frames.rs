@@ -1056,7 +1056,10 @@ fn share(limits: CacheLimits) {
         for thread in 1..=4 {
             let (frames, swap) = (&frames, &swap);
             scope.spawn(move || {
-                common::yield_at_locks();
+                let caches = limits != CacheLimits::NONE;
+                if caches {
+                    common::yield_at_locks();
+                }
                 let mut random = Random::new(thread as u64);
                 let mut mine = Vec::new();
                 let give = |frame: Frame, order: u32, back: u64| {
@@ -1068,7 +1071,8 @@ fn share(limits: CacheLimits) {
                     }
                 };
                 for _ in 0..5000 {
-                    common::set_core(random.index(2));
+                    // Without caches all meet in the pool, and nowhere before.
+                    common::set_core(if caches { random.index(2) } else { thread });
                     if random.index(2) == 0 || mine.is_empty() {
                         let order = [0, 0, 0, 4, 4, 9, random.index(9) as u32][random.index(7)];
                         let frame = match (order, random.index(4)) {

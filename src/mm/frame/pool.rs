@@ -382,13 +382,12 @@ impl Pool {
 
     /// Makes frames of a broken block free that no count has any more, and tells who watches.
     pub(super) fn release(&mut self, frame: Frame, order: u32) {
-        self.freed(frame, 1 << order);
-        self.take_back(frame, order);
+        self.take_back(frame, order, true);
     }
 
     /// Makes frames of a broken block free that no count has any more.
     #[inline]
-    fn take_back(&mut self, frame: Frame, order: u32) {
+    fn take_back(&mut self, frame: Frame, order: u32, tell: bool) {
         let (block, index) = (frame.block(), frame.index());
         for entry in &self.table().known_entries(frame)[index..index + (1 << order)] {
             entry.set(FrameState::Free);
@@ -399,6 +398,9 @@ impl Pool {
         };
         let (before, now) = (*listed, Some(free.give(index, order, &mut self.statistics.free_runs)));
         self.statistics.free += 1 << order;
+        if tell {
+            self.freed(frame, 1 << order);
+        }
         if now > before {
             self.relist(block, before, now);
         }
@@ -407,7 +409,7 @@ impl Pool {
     /// Takes 2^`order` frames of `class` back from a cache.
     pub(super) fn take_back_cached(&mut self, frame: Frame, order: u32, class: Class) {
         *self.statistics.in_use(class) -= 1 << order;
-        self.take_back(frame, order);
+        self.take_back(frame, order, false);
     }
 
     /// Takes `frames`, among the 64 from `first` on, back from a cache; their entries say that they are free.
