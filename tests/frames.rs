@@ -1044,6 +1044,8 @@ fn share(limits: CacheLimits) {
     let frames = setup(&[GIB..GIB + 16 * MIB]);
     frames.set_cache_limits(limits);
     frames.set_zeroed_mark(3);
+    // Others run while a thread is in the middle of a free, with whatever lock it should have.
+    frames.observe_free(Box::new(|_, _| std::thread::yield_now()));
     let before = frames.statistics();
     let taken: Vec<AtomicUsize> = (0..4096).map(|_| AtomicUsize::new(0)).collect();
     let swap = |frame: Frame, count: u64, from: usize, to: usize| {
