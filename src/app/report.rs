@@ -26,7 +26,7 @@ pub struct Report {
 pub fn report() -> Report {
     let ([all, free, absent, unmovable], free_blocks) = gate::call(|| {
         let statistics = memory::manager().frames().statistics();
-        let frames = [statistics.total, statistics.free, statistics.absent, statistics.unmovable];
+        let frames = [statistics.total, statistics.unused(), statistics.absent, statistics.unmovable];
         (frames, statistics.free_blocks())
     });
     Report {

@@ -187,7 +187,7 @@ impl<M: Mmu> MemoryManager<M> {
             FaultMode::Adaptive => PAGES_PER_SLOT - PAGES_PER_GROUP,
             FaultMode::Eager => 0,
         };
-        let block = self.frames.allocate_home(slot.owner(), absent);
+        let block = self.frames.allocate_home(slot.owner(), absent).map(|home| home.block);
         match block {
             Some(_) => counters.thp_fault_alloc.increment(),
             None => counters.thp_fault_fallback.increment(),

@@ -221,9 +221,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
                 }
             }
             _ => {
-                for (index, offset) in range.clone().zip(0..) {
-                    self.mm.frames.set_owner(frame + offset, self.owner(), index);
-                }
+                self.mm.frames.set_owners(frame, range.len(), self.owner(), range.start);
                 self.state.away.set_range(range);
             }
         }

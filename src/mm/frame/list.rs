@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::super::address::Block;
-use super::table::{BlockRecord, Table};
+use super::table::{BlockRecord, Records};
 
 /// No block. The numbers of real ones are small enough (`PHYSICAL_LIMIT`).
 const NIL: u32 = u32::MAX;
@@ -64,46 +64,94 @@ impl List {
     }
 
     #[inline]
-    fn links<'a>(&self, table: &'a mut Table, number: u32) -> &'a mut Links {
-        &mut table.known(Block(number.into())).links[self.chain as usize]
+    fn links<'a>(&self, records: &'a mut Records, number: u32) -> &'a mut Links {
+        &mut records.known(Block(number.into())).links[self.chain as usize]
     }
 
     /// Puts `block`, which is in no list of this chain, in front.
     #[inline]
-    pub(super) fn push_front(&mut self, table: &mut Table, block: Block) {
+    pub(super) fn push_front(&mut self, records: &mut Records, block: Block) {
         let number = block.0 as u32;
-        *self.links(table, number) = Links { next: self.first, previous: NIL };
+        *self.links(records, number) = Links { next: self.first, previous: NIL };
         match self.first {
             NIL => self.last = number,
-            first => self.links(table, first).previous = number,
+            first => self.links(records, first).previous = number,
         }
         self.first = number;
     }
 
     /// Puts `block`, which is in no list of this chain, at the end.
     #[inline]
-    pub(super) fn push_back(&mut self, table: &mut Table, block: Block) {
+    pub(super) fn push_back(&mut self, records: &mut Records, block: Block) {
         let number = block.0 as u32;
-        *self.links(table, number) = Links { next: NIL, previous: self.last };
+        *self.links(records, number) = Links { next: NIL, previous: self.last };
         match self.last {
             NIL => self.first = number,
-            last => self.links(table, last).next = number,
+            last => self.links(records, last).next = number,
         }
         self.last = number;
     }
 
     /// Takes `block`, which is in this list, out.
     #[inline]
-    pub(super) fn remove(&mut self, table: &mut Table, block: Block) {
-        let Links { next, previous } = *self.links(table, block.0 as u32);
+    pub(super) fn remove(&mut self, records: &mut Records, block: Block) {
+        let Links { next, previous } = *self.links(records, block.0 as u32);
         match previous {
             NIL => self.first = next,
-            previous => self.links(table, previous).next = next,
+            previous => self.links(records, previous).next = next,
         }
         match next {
             NIL => self.last = previous,
-            next => self.links(table, next).previous = previous,
+            next => self.links(records, next).previous = previous,
         }
+    }
+}
+
+/// Lists by order, and which of them have something in them.
+pub(super) struct Lists<const N: usize> {
+    lists: [List; N],
+    occupied: u32,
+}
+
+impl<const N: usize> Lists<N> {
+    /// Empty lists.
+    pub(super) const fn new() -> Self {
+        Self { lists: [List::new(Chain::Place); N], occupied: 0 }
+    }
+
+    /// The first block of the lowest list, from `lowest` on, that has one; and which list that is.
+    #[inline]
+    pub(super) fn first_from(&self, lowest: u32) -> Option<(Block, u32)> {
+        let occupied = self.occupied & (u32::MAX << lowest);
+        let index = occupied.trailing_zeros();
+        Some((self.lists.get(index as usize)?.first()?, index))
+    }
+
+    /// Puts a block into list `index`, in front.
+    #[inline]
+    pub(super) fn push(&mut self, records: &mut Records, index: u32, block: Block) {
+        self.lists[index as usize].push_front(records, block);
+        self.occupied |= 1 << index;
+    }
+
+    /// Takes a block out of list `index`.
+    #[inline]
+    pub(super) fn remove(&mut self, records: &mut Records, index: u32, block: Block) {
+        let list = &mut self.lists[index as usize];
+        list.remove(records, block);
+        if list.first().is_none() {
+            self.occupied &= !(1 << index);
+        }
+    }
+
+    /// The lists.
+    pub(super) fn lists(&self) -> &[List; N] {
+        &self.lists
+    }
+
+    /// A bit for each list that has something in it.
+    pub(super) fn occupied(&self) -> u32 {
+        self.occupied
     }
 }
 
