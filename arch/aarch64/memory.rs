@@ -60,7 +60,7 @@ pub(super) unsafe fn start(free: &mut MemoryMap, arguments: &Arguments<'_>) -> R
     // An application may have ranked locks of its own, and fault while it holds one.
     static HELD: [Held; 2] = [Held::new(), Held::new()];
     let held = || &HELD[percore::in_kernel_mode() as usize];
-    Waiting { held, core: || 0, relax: core::hint::spin_loop, switch: || () }.install();
+    Waiting { held, core: || 0, relax: core::hint::spin_loop, breathe: || (), switch: || () }.install();
     let machine = Machine::new();
     // SAFETY: the caller's promise is the same.
     let frames = unsafe { Frames::new(&machine, free) }.map_err(StartError::Frames)?;

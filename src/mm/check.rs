@@ -26,7 +26,7 @@ impl<M: Mmu> MemoryManager<M> {
             slot.check();
         }
         let records = self.slots.frames() + self.objects.frames() + self.directory.frames();
-        let records = records + self.space.lock().regions.frames();
+        let records = records + self.regions.read().frames();
         let statistics = self.frames.statistics();
         assert_eq!(statistics.unmovable, tables + records, "unmovable frames are the tables and the records");
         assert_eq!(statistics.movable, frames, "movable frames are the pages away from home");
@@ -39,9 +39,10 @@ impl<M: Mmu> MemoryManager<M> {
 
     fn check_charge(&self) {
         let space = self.space.lock();
-        space.regions.check();
+        let regions = self.regions.read();
+        regions.check();
         let (mut page, mut charged) = (0, 0);
-        while let Some((range, region)) = space.regions.next(page) {
+        while let Some((range, region)) = regions.next(page) {
             charged += if region.charged { range.end - range.start } else { 0 };
             assert!(region.charged || !region.access.write, "writable pages are charged");
             page = range.end;
@@ -51,8 +52,8 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Every region's pages, access and policy, in order: what a test compares its own record with.
     pub fn regions(&self) -> Vec<(Range<u64>, Access, HugePolicy)> {
-        let space = self.space.lock();
-        space.regions.iter().map(|(range, region)| (range, region.access, region.policy)).collect()
+        let regions = self.regions.read();
+        regions.iter().map(|(range, region)| (range, region.access, region.policy)).collect()
     }
 }
 
@@ -98,7 +99,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         if !at_home {
             assert_eq!(self.mm.frames.owner(frame), Some((self.owner(), index)), "{frame:?} of {page:?}");
         }
-        // The lock order forbids to take the space's lock here, so the region's access is checked by the model.
+        // The lock order forbids to take the regions' lock here, so the region's access is checked by the model.
         assert!(attributes == Attributes::new(attributes.access), "{page:?} has the access flag clear");
     }
     /// The contiguous bit is set in none of a group's 16 descriptors, or in all, and then they are one translation.

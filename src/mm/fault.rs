@@ -1,7 +1,7 @@
 //! Faults: a first touch gets a block, a group or a page, never a failure for want of a block.
 //!
-//! A fault looks its region up under the space's lock, then takes the lock of its slot and compares the epoch: had a
-//! region over the slot changed in between, it starts again. Under the slot's lock it allocates (bounded, without reclaim),
+//! A fault looks its region up under the regions' lock, which it shares with all other faults, then takes the lock of its slot
+//! and compares the epoch: had a region over the slot changed in between, it starts again (SP-3 of [`super::space`]). Under the slot's lock it allocates (bounded, without reclaim),
 //! zeroes at most two groups and writes descriptors. A fault that finds no frame lets go of the lock, takes memory
 //! back, and starts again.
 #![forbid(unsafe_code)]
@@ -20,7 +20,7 @@ use core::ops::Range;
 /// log2 of the frames of a group.
 const GROUP_ORDER: u32 = PAGES_PER_GROUP.trailing_zeros();
 
-/// What a fault found under the space's lock.
+/// What a fault found under the regions' lock.
 struct Target {
     page: Page,
     access: Access,
@@ -64,7 +64,10 @@ impl<M: Mmu> MemoryManager<M> {
             };
             match attempt {
                 Attempt::Done => return Ok(()),
-                Attempt::Retry => self.wait(),
+                Attempt::Retry => {
+                    self.counters.fault_retry.increment();
+                    self.wait();
+                }
                 Attempt::NoMemory if self.reclaim() => {}
                 Attempt::NoMemory => {
                     self.counters.out_of_memory.increment();
@@ -91,6 +94,7 @@ impl<M: Mmu> MemoryManager<M> {
             if !present && access != Access::NONE {
                 self.fault(page.start(), Access { execute: false, ..access })?;
             }
+            crate::sync::breathe();
         }
         Ok(())
     }
@@ -100,7 +104,7 @@ impl<M: Mmu> MemoryManager<M> {
         if address.0 >= LOWER_END {
             return None;
         }
-        self.space.lock().regions.find(address.page().0)
+        self.regions.read().find(address.page().0)
     }
 
     /// Looks up the region and the slot, and makes the slot's record if this is its first touch. `None` without memory for that.
@@ -109,8 +113,8 @@ impl<M: Mmu> MemoryManager<M> {
             return Err(FaultError::NoRegion { address });
         }
         let page = address.page();
-        let space = self.space.lock();
-        let Some((range, region)) = space.regions.find(page.0) else {
+        let regions = self.regions.read();
+        let Some((range, region)) = regions.find(page.0) else {
             return Err(FaultError::NoRegion { address });
         };
         if !region.access.permits(access) {
@@ -127,16 +131,30 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(Some(Target { page, access, range, region, slot, epoch }))
     }
 
-    /// Makes the record and the level-2 table of a slot that is touched first. Holds the space's lock.
+    /// Makes the record of a slot that is touched first, unless another core is faster. Holds the regions' lock.
     fn new_slot(&self, page: Page) -> Option<Handle<Slot>> {
-        let source = self.source();
-        if !self.ensure_level_two(page) || !self.directory.prepare(page.slot(), &source) {
+        if !self.open(page) {
             return None;
         }
-        let handle = self.slots.allocate(&source)?;
+        let handle = self.slot_caches.take(&self.slots, &self.source())?;
         self.slots.get(handle).set_number(page.slot());
-        self.directory.set(page.slot(), handle);
-        Some(handle)
+        match self.directory.enter(page.slot(), handle) {
+            Ok(()) => Some(handle),
+            Err(found) => {
+                self.slot_caches.keep(&self.slots, &[handle]);
+                Some(found)
+            }
+        }
+    }
+
+    /// Sees to it that the GiB around `page` has its level-2 table and its part of the directory. False without memory.
+    fn open(&self, page: Page) -> bool {
+        if self.directory.has_room(page.slot()) {
+            return true;
+        }
+        let _opening = self.opening.lock();
+        // The table comes first: where there is room in the directory, there is a table.
+        self.ensure_level_two(page) && self.directory.make_room(page.slot(), &self.source())
     }
 
     fn attempt(&self, target: &Target) -> Attempt {
@@ -145,13 +163,13 @@ impl<M: Mmu> MemoryManager<M> {
             return Attempt::Retry;
         }
         if let Some((_, attributes)) = slot.leaf(target.page.index()) {
-            assert!(
-                attributes.permits(target.access),
-                "{:?} is mapped with {attributes:?} in a region that allows {:?}",
-                target.page,
-                target.region.access
-            );
-            self.counters.spurious_fault.increment();
+            if attributes.permits(target.access) {
+                self.counters.spurious_fault.increment();
+            } else {
+                // The region allows it, so an operation that changed the region is still to come to this slot.
+                slot.protect(target.covered(), Attributes::new(target.region.access));
+                self.counters.pgfault.increment();
+            }
             return Attempt::Done;
         }
         let attributes = Attributes::new(target.region.access);

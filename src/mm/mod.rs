@@ -15,7 +15,8 @@
 //! | [`space`], `fault` | operations on ranges; first touches |
 //! | [`stats`], [`report`] | what it says of itself |
 //!
-//! Locks: space → slot → slab → frames (`crate::sync`). No lock is held while memory is taken back.
+//! Locks: space → regions → slot → directory → slab → caches → frames (`crate::sync`). Operations on ranges come one after the
+//! other; faults wait for nobody but those who work on the same slot. No lock is held while memory is taken back.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod address;
@@ -32,6 +33,7 @@ pub mod region_map;
 pub mod report;
 pub mod slab;
 pub mod slot;
+mod slot_cache;
 mod source;
 pub mod space;
 pub mod stats;
@@ -39,7 +41,7 @@ pub mod table;
 
 pub use space::{MapRequest, Region};
 
-use crate::sync::{Rank, Ranked};
+use crate::sync::{Rank, Ranked, RankedRw};
 use address::{Frame, VirtAddr};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +53,7 @@ use object::Object;
 use region_map::RegionMap;
 use slab::Slab;
 use slot::Slot;
+use slot_cache::SlotCaches;
 use space::Space;
 use stats::Counters;
 
@@ -64,9 +67,14 @@ pub struct MemoryManager<M: Mmu> {
     /// The level-1 table.
     root: Frame,
     space: Ranked<Space>,
+    /// Changed with the space's lock held as well.
+    regions: RankedRw<RegionMap<Region>>,
     objects: Slab<Object>,
     slots: Slab<Slot>,
+    slot_caches: SlotCaches,
     directory: Directory,
+    /// Held while a GiB of addresses gets its level-1 entry and its part of the directory.
+    opening: Ranked<()>,
     policy: Policy,
     counters: Counters,
     overcommit: AtomicBool,
@@ -205,10 +213,13 @@ impl<M: Mmu> MemoryManager<M> {
             machine,
             frames,
             root,
-            space: Ranked::new(Rank::Space, Space { regions: RegionMap::new(), committed: 0 }),
+            space: Ranked::new(Rank::Space, Space { committed: 0 }),
+            regions: RankedRw::new(Rank::Region, RegionMap::new()),
             objects: Slab::new(),
             slots: Slab::new(),
+            slot_caches: SlotCaches::new(),
             directory: Directory::new(),
+            opening: Ranked::new(Rank::Directory, ()),
             policy: Policy::default(),
             counters: Counters::default(),
             overcommit: AtomicBool::new(false),
@@ -256,7 +267,7 @@ impl<M: Mmu> MemoryManager<M> {
         usable.saturating_sub(usable.div_ceil(256) + FIRST_RECORDS)
     }
 
-    /// What a waiting fault does before it looks again.
+    /// What a waiting fault does before it looks again: the one place where a fault waits for more than a lock.
     fn wait(&self) {
         crate::sync::relax();
     }

@@ -107,7 +107,7 @@ impl Default for Slot {
 }
 
 impl Slot {
-    /// The epoch now: to be read with the space's lock held, next to the region.
+    /// The epoch now: to be read with the regions' lock held, next to the region.
     pub(super) fn epoch(&self) -> u32 {
         self.epoch.load(Ordering::Acquire)
     }

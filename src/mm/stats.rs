@@ -55,6 +55,8 @@ counters! {
     pgfault_page,
     /// Faults that found the access already permitted: another core was faster, or the entry was in its break.
     spurious_fault,
+    /// Faults that started again, because a region changed meanwhile or another core is filling the slot.
+    fault_retry,
     /// Access flags set by software.
     access_flag_fault,
     /// First touches that gave their slot a block: a home, or a block mapped at once.

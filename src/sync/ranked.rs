@@ -3,7 +3,7 @@
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use spin::RelaxStrategy;
 
 /// A lock's place in the order: one is taken only while every lock held has a lower rank, or the same rank and
@@ -17,6 +17,8 @@ pub enum Rank {
     Region,
     /// One slot: its page states, its home, its tables.
     Slot,
+    /// The level-1 table, and where a GiB's slots are entered.
+    Directory,
     /// Slabs of the memory manager's own records.
     Slab,
     /// What a core keeps of frames and records for itself.
@@ -32,6 +34,25 @@ pub enum Rank {
 }
 
 const RANKS: usize = Rank::Console as usize + 1;
+
+/// How often a lock was found taken, by rank.
+static WAITS: [AtomicU64; RANKS] = [const { AtomicU64::new(0) }; RANKS];
+
+/// How often a lock was found taken by who then waited for it, since boot.
+pub fn lock_waits() -> u64 {
+    WAITS.iter().map(|waits| waits.load(Ordering::Relaxed)).sum()
+}
+
+/// How often a lock of `rank` was found taken by who then waited for it, since boot.
+pub fn lock_waits_of(rank: Rank) -> u64 {
+    WAITS[rank as usize].load(Ordering::Relaxed)
+}
+
+/// Counts a lock of `rank` that was found taken.
+#[cold]
+pub(super) fn count_wait(rank: Rank) {
+    WAITS[rank as usize].fetch_add(1, Ordering::Relaxed);
+}
 
 /// The locks that one thread holds: for each rank the address of the highest, or 0. Kept up in debug builds only.
 #[derive(Debug)]
@@ -65,6 +86,9 @@ pub struct Waiting {
     pub core: fn() -> usize,
     /// What a thread does each time it finds a lock taken.
     pub relax: fn(),
+    /// What a long operation does between two steps, while it holds no lock that a fault takes: where a scheduler may
+    /// preempt it.
+    pub breathe: fn(),
     /// Called in debug builds before a lock is taken or tried: where a scheduler of tests may switch.
     pub switch: fn(),
 }
@@ -87,7 +111,7 @@ pub fn core() -> usize {
     WAITING.get().map_or(0, |waiting| (waiting.core)())
 }
 
-fn switch() {
+pub(super) fn switch() {
     if cfg!(debug_assertions)
         && let Some(waiting) = WAITING.get()
     {
@@ -103,7 +127,40 @@ pub fn relax() {
     }
 }
 
-struct Relax;
+/// What a thread does between two steps of a long operation.
+#[inline]
+pub fn breathe() {
+    if let Some(waiting) = WAITING.get() {
+        (waiting.breathe)();
+    }
+}
+
+/// Debug builds: sees to it that a lock of `rank` at `address` comes after those that are held.
+///
+/// # Panics
+///
+/// When it does not.
+pub(super) fn check(rank: Rank, address: usize) {
+    let held = &held().0;
+    let load = |rank: usize| held[rank].load(Ordering::Relaxed);
+    if let Some(above) = (rank as usize + 1..RANKS).find(|&rank| load(rank) != 0) {
+        panic!("lock of rank {rank:?} taken while one of rank number {above} is held");
+    }
+    let same = load(rank as usize);
+    assert!(same < address, "lock of rank {rank:?} taken out of address order, or twice");
+}
+
+/// Debug builds: notes that the lock at `address` is held; returns the one of its rank that was the highest before.
+pub(super) fn note(rank: Rank, address: usize) -> usize {
+    held().0[rank as usize].swap(address, Ordering::Relaxed)
+}
+
+/// Debug builds: takes back what [`note`] noted, which returned `below`.
+pub(super) fn forget(rank: Rank, below: usize) {
+    held().0[rank as usize].store(below, Ordering::Relaxed);
+}
+
+pub(super) struct Relax;
 
 impl RelaxStrategy for Relax {
     fn relax() {
@@ -136,8 +193,17 @@ impl<T> Ranked<T> {
     pub fn lock(&self) -> Guard<'_, T> {
         switch();
         if cfg!(debug_assertions) {
-            self.check();
+            check(self.rank, self.address());
         }
+        match self.lock.try_lock() {
+            Some(inner) => self.guard(inner),
+            None => self.lock_contended(),
+        }
+    }
+
+    #[cold]
+    fn lock_contended(&self) -> Guard<'_, T> {
+        count_wait(self.rank);
         self.guard(self.lock.lock())
     }
 
@@ -157,19 +223,9 @@ impl<T> Ranked<T> {
     fn guard<'a>(&'a self, inner: spin::mutex::SpinMutexGuard<'a, T, Relax>) -> Guard<'a, T> {
         let mut below = 0;
         if cfg!(debug_assertions) {
-            below = held().0[self.rank as usize].swap(self.address(), Ordering::Relaxed);
+            below = note(self.rank, self.address());
         }
         Guard { lock: self, below, inner }
-    }
-
-    fn check(&self) {
-        let held = &held().0;
-        let load = |rank: usize| held[rank].load(Ordering::Relaxed);
-        if let Some(above) = (self.rank as usize + 1..RANKS).find(|&rank| load(rank) != 0) {
-            panic!("lock of rank {:?} taken while one of rank number {above} is held", self.rank);
-        }
-        let same = load(self.rank as usize);
-        assert!(same < self.address(), "lock of rank {:?} taken out of address order, or twice", self.rank);
     }
 }
 
@@ -209,7 +265,7 @@ impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if cfg!(debug_assertions) {
-            held().0[self.lock.rank as usize].store(self.below, Ordering::Relaxed);
+            forget(self.lock.rank, self.below);
         }
     }
 }

@@ -74,6 +74,7 @@ pub fn interleave(schedules: usize, program: impl Fn(SimMachine) -> Vec<Violatio
         held: || &HELD[TEST.with(|test| test * CORES) + current()],
         core: current,
         relax: shuttle::thread::yield_now,
+        breathe: shuttle::thread::yield_now,
         switch: shuttle::thread::yield_now,
     }
     .install();

@@ -44,6 +44,7 @@ pub fn threads_are_contexts() {
         held: || HELD.with(|&held| held),
         core: || 0,
         relax: std::thread::yield_now,
+        breathe: || (),
         switch: || (),
     };
     waiting.install();

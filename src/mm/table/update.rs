@@ -1,6 +1,6 @@
 //! The only writer of descriptors: break-before-make, always.
 //!
-//! Callers hold the lock of the slot whose descriptors change (level-1 entries: the space's lock). From a break to its make
+//! Callers hold the lock of the slot whose descriptors change (level-1 entries: the lock for opening a GiB). From a break to its make
 //! interrupts are masked and nothing else is done: no allocation, no lock, no log.
 #![deny(unsafe_op_in_unsafe_fn)]
 
