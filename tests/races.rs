@@ -183,6 +183,240 @@ mod programs {
         race(World::new, touch_or_no_region, unmap, nothing_is_left);
     }
 
+    /// Three cores touch a slot each, of a GiB each that nobody has touched before.
+    pub fn first_touches_of_different_slots() {
+        const GIB: u64 = 1 << 30;
+        let outcome = cores::interleave(SCHEDULES, |machine| {
+            let world = World::new(machine);
+            for gib in 1..3 {
+                world.mm.map(MapRequest::new(2 * BLOCK_SIZE).at(START + gib * GIB)).expect("room");
+            }
+            let others = [1, 2].map(|core: usize| {
+                let world = world.clone();
+                let pages = GIB / PAGE_SIZE as u64 * core as u64;
+                cores::start(core, move || [pages, pages + 512].iter().for_each(|&page| world.put(page, core as u8)))
+            });
+            world.put(0, 3);
+            others.into_iter().for_each(|core| core.join().expect("the other core ends"));
+            let pages = GIB / PAGE_SIZE as u64;
+            assert_eq!(
+                [0, pages, pages + 512, 2 * pages, 2 * pages + 512].map(|page| world.get(page)),
+                [3, 1, 1, 2, 2]
+            );
+            assert_eq!(world.mm.frames().statistics().homes, 5);
+            world.violations()
+        });
+        assert_eq!(outcome, Outcome::default());
+    }
+
+    /// A second slot beside the first, in a region of the same kind.
+    fn with_two_slots(machine: SimMachine) -> Arc<World> {
+        let world = World::new(machine);
+        world.mm.map(MapRequest::new(BLOCK_SIZE).at(START + BLOCK_SIZE as u64)).expect("room");
+        world
+    }
+
+    pub fn touches_against_protections() {
+        let own = |world: &World| {
+            for page in [0, 600, 17, 512] {
+                if let Err(FaultError::Denied { wanted, .. }) = world.try_put(page, 4) {
+                    assert_eq!(wanted, Access::READ_WRITE);
+                    assert_eq!(world.get(page), 0, "it is readable all the time");
+                }
+            }
+        };
+        let other = |world: &World| {
+            for access in [Access::READ, Access::READ_WRITE] {
+                world.mm.protect(START + 16 * PAGE_SIZE as u64, BLOCK_SIZE, access).expect("mapped");
+            }
+        };
+        let end = |world: &World| {
+            [0, 17, 512, 600].into_iter().for_each(|page| world.put(page, 5));
+            assert_eq!(world.mm.regions().len(), 2, "one an object");
+        };
+        race(with_two_slots, own, other, end);
+    }
+
+    pub fn stores_where_an_operation_allows_them_by_and_by() {
+        let make = |machine| {
+            let world = with_two_slots(machine);
+            // Two more slots, so that the visit takes a while.
+            world.mm.map(MapRequest::new(2 * BLOCK_SIZE).at(START + 2 * BLOCK_SIZE as u64)).expect("room");
+            [0, 512, 1024, 1536].into_iter().for_each(|page| world.put(page, 1));
+            world.mm.protect(START, 4 * BLOCK_SIZE, Access::READ).expect("mapped");
+            world
+        };
+        let own = |world: &World| {
+            while world.try_put(1536, 7).is_err() {
+                shuttle::thread::yield_now();
+            }
+            world.put(1537, 8);
+            assert_eq!((world.get(1536), world.get(1537)), (7, 8));
+        };
+        let other = |world: &World| world.mm.protect(START, 4 * BLOCK_SIZE, Access::READ_WRITE).expect("mapped");
+        let end = |world: &World| {
+            assert_eq!([0, 512, 1024, 1536, 1537].map(|page| world.get(page)), [1, 1, 1, 7, 8]);
+            [0, 512, 1024, 1536].into_iter().for_each(|page| world.put(page, 2));
+        };
+        race(make, own, other, end);
+    }
+
+    pub fn touches_against_a_map_and_its_end() {
+        let own = |world: &World| {
+            for page in [512, 513, 530] {
+                if let Err(error) = world.try_put(page, 1) {
+                    assert_eq!(error, FaultError::NoRegion { address: START + page * PAGE_SIZE as u64 });
+                }
+            }
+        };
+        let other = |world: &World| {
+            let request = MapRequest::new(BLOCK_SIZE).at(START + BLOCK_SIZE as u64);
+            world.mm.map(request).expect("room");
+            world.mm.unmap(START, 2 * BLOCK_SIZE).expect("mapped");
+            world.mm.map(request).expect("room");
+            world.mm.unmap(START, 2 * BLOCK_SIZE).expect("mapped");
+        };
+        race(World::new, own, other, nothing_is_left);
+    }
+
+    /// One slot is mapped; what could become its home holds no zeros.
+    fn used(machine: SimMachine) -> Arc<World> {
+        let world = World::new(machine);
+        for page in (0..512).step_by(5) {
+            world.put(page, 0xff);
+        }
+        world.mm.unmap(START, BLOCK_SIZE).expect("mapped");
+        world.mm.map(MapRequest::new(BLOCK_SIZE).at(START)).expect("room");
+        world
+    }
+
+    /// As [`used`], and half of the slot is touched.
+    fn half_touched(machine: SimMachine) -> Arc<World> {
+        let world = used(machine);
+        (0..16).for_each(|group| world.put(16 * group, 1));
+        world
+    }
+
+    /// The slot is looked at until nothing of it is left to do, but not the pool.
+    fn idle(world: &World) {
+        for _ in 0..33 {
+            world.mm.idle_step();
+        }
+    }
+
+    fn reads_zero(world: &World, pages: impl IntoIterator<Item = u64>) {
+        pages.into_iter().for_each(|page| assert_eq!(world.get(page), 0, "page {page}"));
+    }
+
+    pub fn idle_zeroing_against_touches() {
+        let own = |world: &World| {
+            for page in [5, 37, 505, 65] {
+                world.put(page, 9);
+                reads_zero(world, [page / 16 * 16 + 2, page / 16 * 16 + 14]);
+            }
+        };
+        let end = |world: &World| {
+            world.mm.check();
+            assert_eq!([5, 37, 505, 65].map(|page| world.get(page)), [9; 4]);
+            reads_zero(world, (0..512).filter(|page| ![5, 37, 505, 65].contains(page)).step_by(5));
+        };
+        let make = |machine| {
+            let world = used(machine);
+            world.put(1, 0);
+            world
+        };
+        race(make, own, idle, end);
+    }
+
+    pub fn idle_zeroing_against_release_and_unmap() {
+        let own = |world: &World| {
+            world.put(40, 9);
+            world.mm.release(START + 32 * PAGE_SIZE as u64, GROUP_SIZE).expect("mapped");
+            world.put(41, 8);
+            assert_eq!((world.get(40), world.get(41)), (0, 8));
+            world.mm.unmap(START, 256 * PAGE_SIZE).expect("mapped");
+            world.put(300, 7);
+        };
+        let end = |world: &World| {
+            world.mm.check();
+            world.mm.map(MapRequest::new(256 * PAGE_SIZE).at(START)).expect("room");
+            assert_eq!(world.get(300), 7);
+            reads_zero(world, (0..512).filter(|&page| page != 300).step_by(3));
+        };
+        let make = |machine| {
+            let world = used(machine);
+            world.put(1, 0xff);
+            world
+        };
+        race(make, own, idle, end);
+    }
+
+    pub fn idle_promotion_against_stores_and_protect() {
+        let own = |world: &World| {
+            world.work(5);
+            world.mm.protect(START + 100 * PAGE_SIZE as u64, PAGE_SIZE, Access::READ).expect("mapped");
+            world.put(511, 6);
+            world.mm.protect(START + 100 * PAGE_SIZE as u64, PAGE_SIZE, Access::READ_WRITE).expect("mapped");
+            world.put(100, 3);
+        };
+        let end = |world: &World| {
+            world.mm.check();
+            assert_eq!([0, 5, 100, 511].map(|page| world.get(page)), [1, 4, 3, 6]);
+            reads_zero(world, [1, 99, 101, 270, 510]);
+        };
+        race(half_touched, own, idle, end);
+    }
+
+    pub fn idle_promotion_against_release() {
+        let own = |world: &World| {
+            world.mm.release(START + 16 * PAGE_SIZE as u64, PAGE_SIZE).expect("mapped");
+            assert_eq!(world.get(0), 1);
+        };
+        let end = |world: &World| {
+            let there = world.mm.machine().translate(START + 16 * PAGE_SIZE as u64).is_some();
+            assert!(!there, "what was released is not filled again");
+            reads_zero(world, [16, 17, 300, 500]);
+        };
+        race(half_touched, own, idle, end);
+    }
+
+    pub fn idle_zeroing_against_dissolve() {
+        let make = |machine| {
+            let world = used(machine);
+            world.put(1, 9);
+            world.mm.map(MapRequest::new(BLOCK_SIZE).at(START + BLOCK_SIZE as u64)).expect("room");
+            world.put(512, 1);
+            world.exhaust();
+            world
+        };
+        let other = |world: &World| {
+            (0..6).for_each(|group| world.put(512 + 16 * group, 8));
+            world.put(100, 7);
+        };
+        let end = |world: &World| {
+            assert_eq!([1, 100, 512, 592].map(|page| world.get(page)), [9, 7, 8, 8]);
+            reads_zero(world, [2, 513, 593]);
+        };
+        race(make, idle, other, end);
+    }
+
+    pub fn zeroed_blocks_against_first_touches() {
+        let make = |machine| {
+            let world = with_two_slots(machine);
+            world.mm.policy().set_fault_mode(FaultMode::Eager);
+            // All but the last piece of a block.
+            (0..31).for_each(|_| assert!(world.mm.idle_step()));
+            world
+        };
+        let own = |world: &World| (0..3).for_each(|_| _ = world.mm.idle_step());
+        let other = |world: &World| [5, 600].into_iter().for_each(|page| world.put(page, 7));
+        let end = |world: &World| {
+            assert_eq!((world.get(5), world.get(600)), (7, 7));
+            reads_zero(world, [0, 511, 512, 1023]);
+        };
+        race(make, own, other, end);
+    }
+
     pub fn zeroing_of_a_block_against_unmap() {
         let make = |machine| {
             let world = World::new(machine);
@@ -323,6 +557,26 @@ ashlar_test::tests! {
     maps_and_unmaps_side_by_side,
     #[cfg(not(target_os = "none"))]
     touch_against_unmap,
+    #[cfg(not(target_os = "none"))]
+    first_touches_of_different_slots,
+    #[cfg(not(target_os = "none"))]
+    touches_against_protections,
+    #[cfg(not(target_os = "none"))]
+    stores_where_an_operation_allows_them_by_and_by,
+    #[cfg(not(target_os = "none"))]
+    touches_against_a_map_and_its_end,
+    #[cfg(not(target_os = "none"))]
+    idle_zeroing_against_touches,
+    #[cfg(not(target_os = "none"))]
+    idle_zeroing_against_release_and_unmap,
+    #[cfg(not(target_os = "none"))]
+    idle_promotion_against_stores_and_protect,
+    #[cfg(not(target_os = "none"))]
+    idle_promotion_against_release,
+    #[cfg(not(target_os = "none"))]
+    idle_zeroing_against_dissolve,
+    #[cfg(not(target_os = "none"))]
+    zeroed_blocks_against_first_touches,
     #[cfg(not(target_os = "none"))]
     zeroing_of_a_block_against_unmap,
     #[cfg(not(target_os = "none"))]

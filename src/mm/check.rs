@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
-use super::address::{BLOCK_SIZE, Frame, LOWER_END, PAGES_PER_GROUP, PAGES_PER_SLOT};
+use super::address::{BLOCK_SIZE, Frame, GROUPS_PER_SLOT, LOWER_END, PAGES_PER_GROUP, PAGES_PER_SLOT};
 use super::huge::HugePolicy;
 use super::mmu::{Access, Attributes, Entry, Level, Mmu};
 use super::slot::{LockedSlot, Mapping};
+use super::table::update::group_of;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -58,7 +59,7 @@ impl<M: Mmu> MemoryManager<M> {
 }
 
 impl<M: Mmu> LockedSlot<'_, M> {
-    /// SL-1 to SL-6 of [`super::slot`].
+    /// SL-1 to SL-7 of [`super::slot`].
     fn check(&self) {
         let (state, number) = (&*self.state, self.number);
         assert!(state.away.and(&state.present) == state.away, "SL-2: slot {number:#x} has away pages that are absent");
@@ -79,6 +80,13 @@ impl<M: Mmu> LockedSlot<'_, M> {
                 (0..PAGES_PER_SLOT).step_by(PAGES_PER_GROUP).for_each(|start| self.check_group(table, start));
             }
             (mapping, entry) => panic!("slot {number:#x} is {mapping:?}, its descriptor {entry:?}"),
+        }
+        for group in (0..GROUPS_PER_SLOT).filter(|&group| state.is_zeroed(group)) {
+            let home = state.home.unwrap_or_else(|| panic!("SL-7: slot {number:#x} has no home to have zeros in"));
+            for index in group_of(group * PAGES_PER_GROUP) {
+                assert!(!state.present.get(index), "SL-7: page {index} of slot {number:#x} is present");
+                assert!(self.mm.machine.is_zero(home.frame(index)), "SL-7: frame {index} of slot {number:#x}");
+            }
         }
         if let Some(home) = state.home {
             assert_eq!(self.mm.frames.home_owner(home), Some(self.owner()), "{home:?} belongs to another slot");

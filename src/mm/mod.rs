@@ -12,7 +12,9 @@
 //! | [`table`] | descriptors; `update` is their only writer, by break-before-make |
 //! | [`slot`] | a slot's pages, home and descriptors |
 //! | [`huge`] | split, promote, dissolve; policy; memory taken back |
-//! | [`space`], `fault` | operations on ranges; first touches |
+//! | [`space`] | operations on ranges |
+//! | `fault`, `touch` | from an address to its slot; what a touch maps there |
+//! | `idle` | what idle cores do: zeroing ahead, filling what is in use by half |
 //! | [`stats`], [`report`] | what it says of itself |
 //!
 //! Locks: space → regions → slot → directory → slab → caches → frames (`crate::sync`). Operations on ranges come one after the
@@ -27,6 +29,7 @@ mod directory;
 mod fault;
 pub mod frame;
 pub mod huge;
+mod idle;
 pub mod mmu;
 pub mod object;
 pub mod region_map;
@@ -38,6 +41,8 @@ mod source;
 pub mod space;
 pub mod stats;
 pub mod table;
+mod touch;
+mod zeroed_pool;
 
 pub use space::{MapRequest, Region};
 
@@ -48,6 +53,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use directory::Directory;
 use frame::{Class, Frames};
 use huge::Policy;
+use idle::Idle;
 use mmu::{Access, Mmu};
 use object::Object;
 use region_map::RegionMap;
@@ -56,6 +62,7 @@ use slot::Slot;
 use slot_cache::SlotCaches;
 use space::Space;
 use stats::Counters;
+use zeroed_pool::ZeroedPool;
 
 /// Frames that the first region and the first slot take: tables, and the first chunks of the slabs.
 const FIRST_RECORDS: u64 = 32;
@@ -75,6 +82,8 @@ pub struct MemoryManager<M: Mmu> {
     directory: Directory,
     /// Held while a GiB of addresses gets its level-1 entry and its part of the directory.
     opening: Ranked<()>,
+    idle: Idle,
+    zeroed_pool: ZeroedPool,
     policy: Policy,
     counters: Counters,
     overcommit: AtomicBool,
@@ -220,6 +229,8 @@ impl<M: Mmu> MemoryManager<M> {
             slot_caches: SlotCaches::new(),
             directory: Directory::new(),
             opening: Ranked::new(Rank::Directory, ()),
+            idle: Idle::new(),
+            zeroed_pool: ZeroedPool::new(),
             policy: Policy::default(),
             counters: Counters::default(),
             overcommit: AtomicBool::new(false),

@@ -1,0 +1,223 @@
+//! Touches: a first one gets a block, a group or a page, never a failure for want of a block.
+//!
+//! | a first touch | gets |
+//! | --- | --- |
+//! | where a zeroed block is at hand, and one is likely to be used: the region asked for blocks, the region's slot before this one is a block, or `fault=eager` | that block, mapped at once |
+//! | with `fault=eager` | a block, zeroed outside the slot's lock |
+//! | otherwise | a block as its home, and one group of it |
+//! | where no block is to be had | a group, or a page, from anywhere |
+//!
+//! Under the slot's lock a touch allocates (bounded, without reclaim), zeroes at most two groups and writes descriptors.
+#![forbid(unsafe_code)]
+
+use super::MemoryManager;
+use super::address::{Block, Frame, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
+use super::fault::{Attempt, Target};
+use super::frame::Class;
+use super::huge::{FaultMode, HugePolicy};
+use super::mmu::{Attributes, Entry, Mmu};
+use super::slot::{LockedSlot, Mapping};
+use super::table::update::group_of;
+use core::ops::Range;
+
+/// log2 of the frames of a group.
+const GROUP_ORDER: u32 = PAGES_PER_GROUP.trailing_zeros();
+
+impl<M: Mmu> MemoryManager<M> {
+    /// The first touch of a slot that has nothing yet.
+    pub(super) fn first_touch(
+        &self,
+        mut slot: LockedSlot<'_, M>,
+        target: &Target,
+        attributes: Attributes,
+        huge: bool,
+    ) -> Attempt {
+        // Before the block: the last block there is may have to be broken for the table.
+        let Some(table) = slot.new_table() else { return Attempt::NoMemory };
+        let mode = self.policy.fault_mode();
+        let whole = target.covered() == (0..PAGES_PER_SLOT);
+        if huge
+            && whole
+            && (mode == FaultMode::Eager || self.expects_block(target))
+            && let Some(block) = self.allocate_zeroed_home(slot.owner())
+        {
+            return slot.map_zeroed(block, table, attributes);
+        }
+        match self.first_block(&slot, mode, huge, whole) {
+            Some(block) if mode == FaultMode::Eager => {
+                slot.state.filling = true;
+                drop(slot);
+                self.fill_block(target, block, table, attributes)
+            }
+            home => slot.first_group(target, home, table, attributes, huge),
+        }
+    }
+
+    /// Whether the slot is likely to be used as a whole. The slot before it is looked at without its lock: this is a guess.
+    fn expects_block(&self, target: &Target) -> bool {
+        let before = (target.page.slot() * PAGES_PER_SLOT as u64).wrapping_sub(PAGES_PER_SLOT as u64);
+        target.region.policy == HugePolicy::Always
+            || target.range.start <= before
+                && self
+                    .level_two(Page(before))
+                    .is_some_and(|place| matches!(place.read(&self.machine), Entry::Block { .. }))
+    }
+
+    /// A free block for a slot that has nothing yet, if one may be used; else counts why not.
+    fn first_block(&self, slot: &LockedSlot<'_, M>, mode: FaultMode, huge: bool, whole: bool) -> Option<Block> {
+        debug_assert!(slot.state.home.is_none());
+        let counters = &self.counters;
+        if !huge {
+            counters.thp_fault_fallback_policy.increment();
+            return None;
+        }
+        if !whole {
+            counters.thp_fault_fallback_unaligned.increment();
+            return None;
+        }
+        let absent = match mode {
+            FaultMode::Adaptive => PAGES_PER_SLOT - PAGES_PER_GROUP,
+            FaultMode::Eager => 0,
+        };
+        let block = self.frames.allocate_home(slot.owner(), absent);
+        match block {
+            Some(_) => counters.thp_fault_alloc.increment(),
+            None => counters.thp_fault_fallback.increment(),
+        }
+        block
+    }
+
+    /// Zeroes `block` outside the slot's lock, while the slot says that it is being filled, and maps it.
+    fn fill_block(&self, target: &Target, block: Block, deposit: Frame, attributes: Attributes) -> Attempt {
+        self.zero(block.frame(0), PAGES_PER_SLOT);
+        let mut slot = LockedSlot::lock(self, target.page.slot(), target.slot);
+        slot.state.filling = false;
+        if slot.epoch() != target.epoch {
+            drop(slot);
+            self.frames.end_home(block);
+            self.frames.free(deposit, 0);
+            return Attempt::Retry;
+        }
+        slot.map_block(block, deposit, attributes);
+        self.counters.pgfault.increment();
+        self.counters.pgfault_block.increment();
+        Attempt::Done
+    }
+
+    /// Zeroes `count` frames for the application.
+    pub(super) fn zero(&self, first: Frame, count: usize) {
+        self.machine.zero(first, count);
+        self.counters.zeroed_bytes.add((count * super::address::PAGE_SIZE) as u64);
+    }
+}
+
+impl<M: Mmu> LockedSlot<'_, M> {
+    /// First touch of an empty slot with the zeroed `block` at hand.
+    fn map_zeroed(&mut self, block: Block, deposit: Frame, attributes: Attributes) -> Attempt {
+        self.map_block(block, deposit, attributes);
+        let counters = &self.mm.counters;
+        counters.thp_fault_alloc.increment();
+        counters.zeroed_pool_hit.increment();
+        counters.pgfault.increment();
+        counters.pgfault_block.increment();
+        Attempt::Done
+    }
+
+    /// First touch of an empty slot: takes `home` in, if there is one, and maps the first group or page with `table`.
+    fn first_group(
+        &mut self,
+        target: &Target,
+        home: Option<Block>,
+        table: Frame,
+        attributes: Attributes,
+        huge: bool,
+    ) -> Attempt {
+        self.mm.machine.zero(table, 1);
+        self.state.home = home;
+        if self.map_unit(table, target, attributes, huge) {
+            if home.is_some() {
+                self.offer();
+            }
+            return Attempt::Done;
+        }
+        debug_assert!(home.is_none(), "a home has a frame for each page");
+        self.mm.frames.free(table, 0);
+        Attempt::NoMemory
+    }
+
+    /// A further touch of a slot that has a table. Past the half, each touch fills one more group; a full slot promotes.
+    pub(super) fn fill_table(&mut self, target: &Target, attributes: Attributes, huge: bool) -> Attempt {
+        let Mapping::Table(table) = self.state.mapping else {
+            panic!("{:?} is absent from a block", target.page);
+        };
+        if !self.map_unit(table, target, attributes, huge) {
+            return Attempt::NoMemory;
+        }
+        if huge && self.state.home.is_some() && target.covered() == (0..PAGES_PER_SLOT) {
+            if self.state.present.count() >= PAGES_PER_SLOT / 2 {
+                self.fill_another(table, target.page.index(), attributes);
+                self.offer();
+            }
+            self.promote();
+        }
+        Attempt::Done
+    }
+
+    /// Maps the group of the page, where the whole group is free and may be used, else the page. At home when there is one, else
+    /// wherever there are frames. False without a frame.
+    fn map_unit(&mut self, table: Frame, target: &Target, attributes: Attributes, huge: bool) -> bool {
+        let index = target.page.index();
+        let group = group_of(index);
+        let covered = target.covered();
+        let counters = &self.mm.counters;
+        let fits = covered.start <= group.start && group.end <= covered.end;
+        if huge && fits && self.group_is_free(group.start) {
+            let frame = match self.state.home {
+                Some(home) => Some(home.frame(group.start)),
+                None => self.mm.frames.allocate(GROUP_ORDER, Class::Movable),
+            };
+            if let Some(frame) = frame {
+                self.clean(frame, group.clone());
+                self.install(table, group, frame, attributes);
+                counters.pgfault.increment();
+                counters.pgfault_group.increment();
+                return true;
+            }
+            counters.group_fault_fallback.increment();
+        }
+        let frame = match self.state.home {
+            Some(home) => home.frame(index),
+            None => match self.mm.frames.allocate(0, Class::Movable) {
+                Some(frame) => frame,
+                None => return false,
+            },
+        };
+        self.clean(frame, index..index + 1);
+        self.install(table, index..index + 1, frame, attributes);
+        counters.pgfault.increment();
+        counters.pgfault_page.increment();
+        true
+    }
+
+    /// Sees to it that the frames from `frame` on, for absent pages `range` of one group, hold zeros.
+    #[inline]
+    fn clean(&self, frame: Frame, range: Range<usize>) {
+        if self.state.is_zeroed(range.start / PAGES_PER_GROUP) {
+            self.mm.counters.zeroed_group_hit.increment();
+        } else {
+            self.mm.zero(frame, range.len());
+        }
+    }
+
+    /// Maps the next group after page `index` that was never touched: a slot in use by half is filled, a group at a time,
+    /// so that no touch waits for more than two.
+    fn fill_another(&mut self, table: Frame, index: usize, attributes: Attributes) {
+        let Some(home) = self.state.home else { return };
+        let mut groups = (1..=GROUPS_PER_SLOT).map(|ahead| (index / PAGES_PER_GROUP + ahead) % GROUPS_PER_SLOT);
+        if let Some(group) = groups.find(|&group| self.state.is_untouched(group)) {
+            let group = group_of(group * PAGES_PER_GROUP);
+            self.clean(home.frame(group.start), group.clone());
+            self.install(table, group.clone(), home.frame(group.start), attributes);
+        }
+    }
+}
