@@ -5,7 +5,8 @@
 //! that finds no frame lets go of the lock, takes memory back, and starts again.
 #![forbid(unsafe_code)]
 
-use super::address::{LOWER_END, PAGES_PER_SLOT, Page, VirtAddr};
+use super::address::{Block, Frame, LOWER_END, PAGES_PER_SLOT, Page, VirtAddr};
+use super::huge::HugePolicy;
 use super::mmu::{Access, Attributes, Mmu};
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping, Slot};
@@ -14,23 +15,37 @@ use super::{FaultError, MemoryManager};
 use core::ops::Range;
 
 /// What a fault found under the regions' lock.
-pub(super) struct Target {
+pub(super) struct Target<'m> {
     pub(super) page: Page,
+    /// What the fault wants to do.
     access: Access,
-    /// The region's pages.
-    pub(super) range: Range<u64>,
-    pub(super) region: Region,
-    pub(super) slot: Handle<Slot>,
+    /// What the region allows.
+    pub(super) attributes: Attributes,
+    /// The part of the slot that the region covers, as indices.
+    pub(super) covered: Range<usize>,
+    /// The region covers the slot before this one as well.
+    pub(super) continues: bool,
+    /// The region asked for blocks.
+    pub(super) asks: bool,
+    /// Blocks and groups may be used.
+    pub(super) huge: bool,
+    pub(super) handle: Handle<Slot>,
+    pub(super) slot: &'m Slot,
     pub(super) epoch: u32,
 }
 
-impl Target {
-    /// The part of the slot that the region covers, as indices.
-    pub(super) fn covered(&self) -> Range<usize> {
-        let first = self.page.0 - self.page.index() as u64;
-        let end = self.range.end.min(first + PAGES_PER_SLOT as u64);
-        (self.range.start.max(first) - first) as usize..(end - first) as usize
+impl Target<'_> {
+    /// Whether the region covers the slot.
+    pub(super) fn is_whole(&self) -> bool {
+        self.covered.len() == PAGES_PER_SLOT
     }
+}
+
+/// Why there is no target.
+enum NoTarget {
+    Error(FaultError),
+    /// No memory for the record of the slot.
+    NoMemory,
 }
 
 /// How an attempt under the slot's lock ended.
@@ -41,6 +56,8 @@ pub(super) enum Attempt {
     Retry,
     /// No frame is free.
     NoMemory,
+    /// A block is to be zeroed, outside the slot's lock, and mapped with its deposit.
+    Fill(Block, Frame),
 }
 
 impl<M: Mmu> MemoryManager<M> {
@@ -70,6 +87,7 @@ impl<M: Mmu> MemoryManager<M> {
                     self.wait();
                 }
                 Attempt::NoMemory if self.reclaim() => {}
+                Attempt::Fill(..) => unreachable!("an attempt fills what is to be filled"),
                 Attempt::NoMemory => {
                     self.counters.out_of_memory.increment();
                     return Err(FaultError::OutOfMemory { address });
@@ -81,10 +99,11 @@ impl<M: Mmu> MemoryManager<M> {
 
     #[inline]
     fn try_fault(&self, address: VirtAddr, access: Access) -> Result<Attempt, FaultError> {
-        Ok(match self.target(address, access)? {
-            Some(target) => self.attempt(&target),
-            None => Attempt::NoMemory,
-        })
+        match self.target(address, access) {
+            Ok(target) => Ok(self.attempt(&target)),
+            Err(NoTarget::NoMemory) => Ok(Attempt::NoMemory),
+            Err(NoTarget::Error(error)) => Err(error),
+        }
     }
 
     /// Makes every page of `length` bytes from `start` present, as its region allows.
@@ -117,25 +136,39 @@ impl<M: Mmu> MemoryManager<M> {
         self.regions.read().find(address.page().0)
     }
 
-    /// Looks up the region and the slot, and makes the slot's record if this is its first touch. `None` without memory for that.
-    fn target(&self, address: VirtAddr, access: Access) -> Result<Option<Target>, FaultError> {
+    /// Looks up the region and the slot, and makes the slot's record if this is its first touch.
+    #[inline]
+    fn target(&self, address: VirtAddr, access: Access) -> Result<Target<'_>, NoTarget> {
         if address.0 >= LOWER_END {
-            return Err(FaultError::NoRegion { address });
+            return Err(NoTarget::Error(FaultError::NoRegion { address }));
         }
         let page = address.page();
         let regions = self.regions.read();
         let Some((range, region)) = regions.find(page.0) else {
-            return Err(FaultError::NoRegion { address });
+            return Err(NoTarget::Error(FaultError::NoRegion { address }));
         };
         if !region.access.permits(access) {
-            return Err(FaultError::Denied { address, wanted: access, allowed: region.access });
+            let denied = FaultError::Denied { address, wanted: access, allowed: region.access };
+            return Err(NoTarget::Error(denied));
         }
-        let slot = match self.directory.get(page.slot()).or_else(|| self.new_slot(page)) {
-            Some(slot) => slot,
-            None => return Ok(None),
+        let Some(handle) = self.directory.get(page.slot()).or_else(|| self.new_slot(page)) else {
+            return Err(NoTarget::NoMemory);
         };
-        let epoch = self.slots.get(slot).epoch();
-        Ok(Some(Target { page, access, range, region, slot, epoch }))
+        let slot = self.slots.get(handle);
+        let first = page.0 - page.index() as u64;
+        let end = range.end.min(first + PAGES_PER_SLOT as u64);
+        Ok(Target {
+            page,
+            access,
+            attributes: Attributes::new(region.access),
+            covered: range.start.saturating_sub(first) as usize..(end - first) as usize,
+            continues: range.start + PAGES_PER_SLOT as u64 <= first,
+            asks: region.policy == HugePolicy::Always,
+            huge: self.policy.allows(region.policy),
+            handle,
+            slot,
+            epoch: slot.epoch(),
+        })
     }
 
     /// Makes the record of a slot that is touched first, unless another core is faster. Holds the regions' lock.
@@ -165,8 +198,8 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     #[inline(never)]
-    fn attempt(&self, target: &Target) -> Attempt {
-        let mut slot = LockedSlot::lock(self, target.page.slot(), target.slot);
+    fn attempt(&self, target: &Target<'_>) -> Attempt {
+        let mut slot = LockedSlot::of(self, target);
         if slot.epoch() != target.epoch || slot.state.filling {
             return Attempt::Retry;
         }
@@ -175,16 +208,29 @@ impl<M: Mmu> MemoryManager<M> {
                 self.counters.spurious_fault.increment();
             } else {
                 // The region allows it, so an operation that changed the region is still to come to this slot.
-                slot.protect(target.covered(), Attributes::new(target.region.access));
+                slot.protect(target.covered.clone(), target.attributes);
                 self.counters.pgfault.increment();
             }
             return Attempt::Done;
         }
-        let attributes = Attributes::new(target.region.access);
-        let huge = self.policy.allows(target.region.policy);
-        if slot.state.mapping != Mapping::Empty {
-            return slot.fill_table(target, attributes, huge);
+        let attempt = match slot.state.mapping {
+            Mapping::Empty => slot.first_touch(target),
+            _ => slot.fill_table(target),
+        };
+        match attempt {
+            Attempt::Fill(block, deposit) => {
+                slot.state.filling = true;
+                drop(slot);
+                self.fill_block(target, block, deposit)
+            }
+            other => other,
         }
-        self.first_touch(slot, target, attributes, huge)
+    }
+}
+
+impl<'m, M: Mmu> LockedSlot<'m, M> {
+    /// Locks the slot of `target`.
+    pub(super) fn of(mm: &'m MemoryManager<M>, target: &Target<'m>) -> Self {
+        LockedSlot::lock_record(mm, target.page.slot(), target.handle, target.slot)
     }
 }

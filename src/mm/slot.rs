@@ -157,7 +157,12 @@ pub(super) struct LockedSlot<'m, M: Mmu> {
 
 impl<'m, M: Mmu> LockedSlot<'m, M> {
     pub(super) fn lock(mm: &'m MemoryManager<M>, number: u64, handle: Handle<Slot>) -> Self {
-        let slot = mm.slots.get(handle);
+        Self::lock_record(mm, number, handle, mm.slots.get(handle))
+    }
+
+    /// As [`LockedSlot::lock`], with the record of `handle` at hand.
+    #[inline]
+    pub(super) fn lock_record(mm: &'m MemoryManager<M>, number: u64, handle: Handle<Slot>, slot: &'m Slot) -> Self {
         LockedSlot { mm, number, handle, slot, state: slot.state.lock() }
     }
 

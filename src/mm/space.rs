@@ -143,7 +143,7 @@ impl<M: Mmu> MemoryManager<M> {
         if let Some((culprit, _)) = self.first_region(&range) {
             return Err(MemoryError::Overlap { start: Page(culprit.start).start(), end: Page(culprit.end).start() });
         }
-        self.reserve_regions()?;
+        self.regions.write().reserve(&self.source(), 2).map_err(|_| MemoryError::NoMemory)?;
         let charged = request.access.write;
         if charged {
             self.charge(&mut space, pages)?;
@@ -271,11 +271,6 @@ impl<M: Mmu> MemoryManager<M> {
         self.regions.read().next(range.start).filter(|(found, _)| found.start < range.end)
     }
 
-    /// Provides for two regions more.
-    fn reserve_regions(&self) -> Result<(), MemoryError> {
-        self.regions.write().reserve(&self.source(), 2).map_err(|_| MemoryError::NoMemory)
-    }
-
     /// Pages in `range` that are not charged yet.
     ///
     /// # Errors
@@ -299,6 +294,9 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     fn charge(&self, space: &mut Space, pages: u64) -> Result<(), MemoryError> {
+        if pages == 0 {
+            return Ok(());
+        }
         let limit = self.commit_limit();
         if pages > limit.saturating_sub(space.committed) {
             return Err(MemoryError::CommitLimit {
@@ -312,12 +310,10 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Cuts regions at both ends of `range`. Fails before it changes anything.
     fn cut(&self, range: &Range<u64>) -> Result<(), MemoryError> {
-        self.reserve_regions()?;
+        let mut regions = self.regions.write();
+        regions.reserve(&self.source(), 2).map_err(|_| MemoryError::NoMemory)?;
         for at in [range.start, range.end] {
-            let mut regions = self.regions.write();
-            if regions.split(&self.source(), at).expect("reserved")
-                && let Some((_, region)) = regions.find(at)
-            {
+            if let Some(region) = regions.cut(&self.source(), at).expect("reserved") {
                 self.count_region(region.object, 1);
             }
         }
@@ -326,12 +322,10 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Changes the regions that make up `range`, at whose ends they are cut.
     fn set_regions(&self, range: &Range<u64>, change: impl Fn(Region) -> Region) {
-        let mut rest = range.clone();
-        while !rest.is_empty()
-            && let Some((found, region)) = self.first_region(&rest)
-        {
-            self.regions.write().set(found.start, change(region));
-            rest.start = found.end;
+        let mut page = range.start;
+        while page < range.end {
+            let Some(changed) = self.regions.write().change(page, &change) else { break };
+            page = changed.end;
         }
     }
 

@@ -14,9 +14,10 @@ use super::MemoryManager;
 use super::address::{Block, Frame, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
 use super::fault::{Attempt, Target};
 use super::frame::Class;
-use super::huge::{FaultMode, HugePolicy};
+use super::huge::FaultMode;
 use super::mmu::{Attributes, Entry, Mmu};
 use super::slot::{LockedSlot, Mapping};
+use super::table::Place;
 use super::table::update::group_of;
 use core::ops::Range;
 
@@ -24,73 +25,11 @@ use core::ops::Range;
 const GROUP_ORDER: u32 = PAGES_PER_GROUP.trailing_zeros();
 
 impl<M: Mmu> MemoryManager<M> {
-    /// The first touch of a slot that has nothing yet.
-    pub(super) fn first_touch(
-        &self,
-        mut slot: LockedSlot<'_, M>,
-        target: &Target,
-        attributes: Attributes,
-        huge: bool,
-    ) -> Attempt {
-        // Before the block: the last block there is may have to be broken for the table.
-        let Some(table) = slot.new_table() else { return Attempt::NoMemory };
-        let mode = self.policy.fault_mode();
-        let whole = target.covered() == (0..PAGES_PER_SLOT);
-        if huge
-            && whole
-            && (mode == FaultMode::Eager || self.expects_block(target))
-            && let Some(block) = self.allocate_zeroed_home(slot.owner())
-        {
-            return slot.map_zeroed(block, table, attributes);
-        }
-        match self.first_block(&slot, mode, huge, whole) {
-            Some(block) if mode == FaultMode::Eager => {
-                slot.state.filling = true;
-                drop(slot);
-                self.fill_block(target, block, table, attributes)
-            }
-            home => slot.first_group(target, home, table, attributes, huge),
-        }
-    }
-
-    /// Whether the slot is likely to be used as a whole. The slot before it is looked at without its lock: this is a guess.
-    fn expects_block(&self, target: &Target) -> bool {
-        let before = (target.page.slot() * PAGES_PER_SLOT as u64).wrapping_sub(PAGES_PER_SLOT as u64);
-        target.region.policy == HugePolicy::Always
-            || target.range.start <= before
-                && self
-                    .level_two(Page(before))
-                    .is_some_and(|place| matches!(place.read(&self.machine), Entry::Block { .. }))
-    }
-
-    /// A free block for a slot that has nothing yet, if one may be used; else counts why not.
-    fn first_block(&self, slot: &LockedSlot<'_, M>, mode: FaultMode, huge: bool, whole: bool) -> Option<Block> {
-        debug_assert!(slot.state.home.is_none());
-        let counters = &self.counters;
-        if !huge {
-            counters.thp_fault_fallback_policy.increment();
-            return None;
-        }
-        if !whole {
-            counters.thp_fault_fallback_unaligned.increment();
-            return None;
-        }
-        let absent = match mode {
-            FaultMode::Adaptive => PAGES_PER_SLOT - PAGES_PER_GROUP,
-            FaultMode::Eager => 0,
-        };
-        let block = self.frames.allocate_home(slot.owner(), absent);
-        match block {
-            Some(_) => counters.thp_fault_alloc.increment(),
-            None => counters.thp_fault_fallback.increment(),
-        }
-        block
-    }
-
     /// Zeroes `block` outside the slot's lock, while the slot says that it is being filled, and maps it.
-    fn fill_block(&self, target: &Target, block: Block, deposit: Frame, attributes: Attributes) -> Attempt {
+    #[inline(never)]
+    pub(super) fn fill_block(&self, target: &Target<'_>, block: Block, deposit: Frame) -> Attempt {
         self.zero(block.frame(0), PAGES_PER_SLOT);
-        let mut slot = LockedSlot::lock(self, target.page.slot(), target.slot);
+        let mut slot = LockedSlot::of(self, target);
         slot.state.filling = false;
         if slot.epoch() != target.epoch {
             drop(slot);
@@ -98,7 +37,7 @@ impl<M: Mmu> MemoryManager<M> {
             self.frames.free(deposit, 0);
             return Attempt::Retry;
         }
-        slot.map_block(block, deposit, attributes);
+        slot.map_block(block, deposit, target.attributes);
         self.counters.pgfault.increment();
         self.counters.pgfault_block.increment();
         Attempt::Done
@@ -112,7 +51,56 @@ impl<M: Mmu> MemoryManager<M> {
 }
 
 impl<M: Mmu> LockedSlot<'_, M> {
-    /// First touch of an empty slot with the zeroed `block` at hand.
+    /// The first touch of a slot that has nothing yet.
+    pub(super) fn first_touch(&mut self, target: &Target<'_>) -> Attempt {
+        // Before the block: the last block there is may have to be broken for the table.
+        let Some(table) = self.new_table() else { return Attempt::NoMemory };
+        let mode = self.mm.policy.fault_mode();
+        if target.huge
+            && target.is_whole()
+            && (mode == FaultMode::Eager || self.expects_block(target))
+            && let Some(block) = self.mm.allocate_zeroed_home(self.owner())
+        {
+            return self.map_zeroed(block, table, target.attributes);
+        }
+        match self.first_block(target, mode) {
+            Some(block) if mode == FaultMode::Eager => Attempt::Fill(block, table),
+            home => self.first_group(target, home, table),
+        }
+    }
+
+    /// Whether the slot is likely to be used as a whole. The slot before it is looked at without its lock: this is a guess.
+    fn expects_block(&self, target: &Target<'_>) -> bool {
+        let before = || self.mm.level_two(Page(self.first().0 - PAGES_PER_SLOT as u64));
+        let is_block = |place: Place| matches!(place.read(&self.mm.machine), Entry::Block { .. });
+        target.asks || target.continues && before().is_some_and(is_block)
+    }
+
+    /// A free block for a slot that has nothing yet, if one may be used; else counts why not.
+    fn first_block(&self, target: &Target<'_>, mode: FaultMode) -> Option<Block> {
+        debug_assert!(self.state.home.is_none());
+        let counters = &self.mm.counters;
+        if !target.huge {
+            counters.thp_fault_fallback_policy.increment();
+            return None;
+        }
+        if !target.is_whole() {
+            counters.thp_fault_fallback_unaligned.increment();
+            return None;
+        }
+        let absent = match mode {
+            FaultMode::Adaptive => PAGES_PER_SLOT - PAGES_PER_GROUP,
+            FaultMode::Eager => 0,
+        };
+        let block = self.mm.frames.allocate_home(self.owner(), absent);
+        match block {
+            Some(_) => counters.thp_fault_alloc.increment(),
+            None => counters.thp_fault_fallback.increment(),
+        }
+        block
+    }
+
+    /// Maps the zeroed `block`, which becomes the home.
     fn map_zeroed(&mut self, block: Block, deposit: Frame, attributes: Attributes) -> Attempt {
         self.map_block(block, deposit, attributes);
         let counters = &self.mm.counters;
@@ -123,18 +111,11 @@ impl<M: Mmu> LockedSlot<'_, M> {
         Attempt::Done
     }
 
-    /// First touch of an empty slot: takes `home` in, if there is one, and maps the first group or page with `table`.
-    fn first_group(
-        &mut self,
-        target: &Target,
-        home: Option<Block>,
-        table: Frame,
-        attributes: Attributes,
-        huge: bool,
-    ) -> Attempt {
+    /// Takes `home` in, if there is one, and maps the first group or page with `table`.
+    fn first_group(&mut self, target: &Target<'_>, home: Option<Block>, table: Frame) -> Attempt {
         self.mm.machine.zero(table, 1);
         self.state.home = home;
-        if self.map_unit(table, target, attributes, huge) {
+        if self.map_unit(table, target) {
             if home.is_some() {
                 self.offer();
             }
@@ -146,16 +127,16 @@ impl<M: Mmu> LockedSlot<'_, M> {
     }
 
     /// A further touch of a slot that has a table. Past the half, each touch fills one more group; a full slot promotes.
-    pub(super) fn fill_table(&mut self, target: &Target, attributes: Attributes, huge: bool) -> Attempt {
+    pub(super) fn fill_table(&mut self, target: &Target<'_>) -> Attempt {
         let Mapping::Table(table) = self.state.mapping else {
             panic!("{:?} is absent from a block", target.page);
         };
-        if !self.map_unit(table, target, attributes, huge) {
+        if !self.map_unit(table, target) {
             return Attempt::NoMemory;
         }
-        if huge && self.state.home.is_some() && target.covered() == (0..PAGES_PER_SLOT) {
+        if target.huge && self.state.home.is_some() && target.is_whole() {
             if self.state.present.count() >= PAGES_PER_SLOT / 2 {
-                self.fill_another(table, target.page.index(), attributes);
+                self.fill_another(table, target.page.index(), target.attributes);
                 self.offer();
             }
             self.promote();
@@ -165,20 +146,20 @@ impl<M: Mmu> LockedSlot<'_, M> {
 
     /// Maps the group of the page, where the whole group is free and may be used, else the page. At home when there is one, else
     /// wherever there are frames. False without a frame.
-    fn map_unit(&mut self, table: Frame, target: &Target, attributes: Attributes, huge: bool) -> bool {
+    fn map_unit(&mut self, table: Frame, target: &Target<'_>) -> bool {
         let index = target.page.index();
         let group = group_of(index);
-        let covered = target.covered();
+        let covered = &target.covered;
         let counters = &self.mm.counters;
         let fits = covered.start <= group.start && group.end <= covered.end;
-        if huge && fits && self.group_is_free(group.start) {
+        if target.huge && fits && self.group_is_free(group.start) {
             let frame = match self.state.home {
                 Some(home) => Some(home.frame(group.start)),
                 None => self.mm.frames.allocate(GROUP_ORDER, Class::Movable),
             };
             if let Some(frame) = frame {
                 self.clean(frame, group.clone());
-                self.install(table, group, frame, attributes);
+                self.install(table, group, frame, target.attributes);
                 counters.pgfault.increment();
                 counters.pgfault_group.increment();
                 return true;
@@ -193,7 +174,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
             },
         };
         self.clean(frame, index..index + 1);
-        self.install(table, index..index + 1, frame, attributes);
+        self.install(table, index..index + 1, frame, target.attributes);
         counters.pgfault.increment();
         counters.pgfault_page.increment();
         true
