@@ -13,7 +13,9 @@ use alloc::vec::Vec;
 use ashlar::arch::sim::{SimConfig, SimMachine};
 use ashlar::mm::address::{BLOCK_SIZE, Block, Frame, PAGE_SIZE, PhysAddr};
 use ashlar::mm::bits::Bits512;
-use ashlar::mm::frame::{Class, FrameStatistics, Frames, FramesError, MemoryMap, Owner, PHYSICAL_LIMIT, Refusal};
+use ashlar::mm::frame::{
+    CacheLimits, Class, FrameStatistics, Frames, FramesError, Home, MemoryMap, Owner, PHYSICAL_LIMIT, Refusal,
+};
 use ashlar::mm::mmu::Mmu;
 use common::Random;
 use core::ops::{Deref, Range};
@@ -26,7 +28,7 @@ const GIB: u64 = 1 << 30;
 struct Setup {
     frames: Frames,
     map: MemoryMap,
-    _machine: SimMachine,
+    machine: SimMachine,
 }
 
 impl Deref for Setup {
@@ -51,11 +53,21 @@ fn try_setup(banks: &[Range<u64>], backed: &[Range<u64>]) -> Result<Setup, Frame
     // SAFETY: the machine lives as long as the allocator, and nobody else uses its memory.
     let frames = unsafe { Frames::new(&machine, &mut map) }?;
     frames.check();
-    Ok(Setup { frames, map, _machine: machine })
+    Ok(Setup { frames, map, machine })
 }
 
 fn setup(banks: &[Range<u64>]) -> Setup {
     try_setup(banks, banks).unwrap()
+}
+
+/// Limits that make even small machines cache everything.
+const CACHED: CacheLimits = CacheLimits { frames: 8, groups: 4, blocks: 2 };
+
+/// The same without caches: what an allocation finds is what the pool has.
+fn pool_of(banks: &[Range<u64>]) -> Setup {
+    let frames = setup(banks);
+    frames.set_cache_limits(CacheLimits::NONE);
+    frames
 }
 
 fn map_of(banks: &[Range<u64>]) -> MemoryMap {
@@ -103,12 +115,16 @@ struct Model {
     singles: BTreeMap<u64, Single>,
     blocks: BTreeMap<u64, Whole>,
     deferred: VecDeque<u64>,
+    zeroed: usize,
+    /// Simulated cores that the operations come from.
+    cores: usize,
 }
 
 impl Model {
-    fn new(map: &MemoryMap) -> Model {
+    fn new(map: &MemoryMap, cores: usize) -> Model {
         let ram = map.iter().map(|range| range.start.frame().0..range.end.frame().0).collect();
-        Model { ram, singles: BTreeMap::new(), blocks: BTreeMap::new(), deferred: VecDeque::new() }
+        let (singles, blocks) = (BTreeMap::new(), BTreeMap::new());
+        Model { ram, singles, blocks, deferred: VecDeque::new(), zeroed: 0, cores }
     }
 
     fn is_free(&self, start: u64, count: u64) -> bool {
@@ -134,19 +150,24 @@ impl Model {
     fn agree(&self, frames: &Frames) {
         let statistics = frames.statistics();
         assert_eq!(statistics.sum(), statistics.total);
-        assert_eq!(statistics.free, self.free());
+        assert_eq!(statistics.unused(), self.free());
+        assert_eq!((statistics.zeroed, frames.zeroed()), (512 * self.zeroed, self.zeroed));
         let homes = || self.blocks.values().filter(|block| block.owner.is_some());
         assert_eq!(statistics.homes, homes().count());
         assert_eq!(statistics.whole, 512 * (self.blocks.len() - statistics.homes));
         assert_eq!(statistics.absent, homes().map(|home| home.absent).sum::<usize>());
-        assert_eq!(statistics.available(), statistics.free + statistics.absent);
+        assert_eq!(statistics.available(), self.free() + statistics.absent);
         assert_eq!(statistics.deferred, self.deferred.len());
+    }
+
+    fn agree_on_the_oldest(&self, frames: &Frames) {
         let oldest = self.deferred.front().map(|&block| (Block(block), self.blocks[&block].owner.unwrap()));
         assert_eq!(frames.oldest_deferred(), oldest);
     }
 
     fn agree_on_everything(&self, frames: &Frames) {
         self.agree(frames);
+        self.agree_on_the_oldest(frames);
         frames.check();
         let statistics = frames.statistics();
         let count = |wanted: &dyn Fn(&Single) -> bool| self.singles.values().filter(|single| wanted(single)).count();
@@ -172,14 +193,27 @@ impl Model {
                 assert_eq!(frames.owner(frame), whole.owner.map(|owner| (owner, index)));
             }
         }
-        for order in 0..9 {
+        let all_in_the_pool = statistics.free == statistics.unused();
+        for order in (0..9).filter(|_| all_in_the_pool) {
             let largest = statistics.free_runs[order..].iter().any(|&runs| runs > 0);
             assert_eq!(largest, self.has_free_run(1 << order), "a free run of order {order}");
         }
     }
 
+    fn mark(&self, frames: &Frames) -> usize {
+        (frames.statistics().total / 512 / 16).min(64)
+    }
+
     fn home(&self, random: &mut Random) -> Option<u64> {
         any_key(&self.blocks, random).filter(|block| self.blocks[block].owner.is_some())
+    }
+
+    /// An allocation of 2^`order` frames may have taken zeroed blocks, but only when nothing else would do.
+    fn note_zeroed(&mut self, frames: &Frames, order: u32, before: &FrameStatistics) {
+        let left = frames.zeroed();
+        let others = before.free_runs[order as usize..].iter().any(|&runs| runs > 0);
+        assert!(left == self.zeroed || left < self.zeroed && !others, "zeroed blocks were taken without need");
+        self.zeroed = left;
     }
 
     fn free_single(&mut self, frame: u64) {
@@ -203,15 +237,58 @@ impl Model {
 
     /// One random operation, on the model and on `frames`. `pressure` of 100 is the share of those that take.
     fn step(&mut self, frames: &Frames, random: &mut Random, pressure: usize) {
+        common::set_core(random.index(self.cores));
+        let before = frames.statistics();
         if random.index(100) < pressure {
-            match random.index(10) {
-                0..=2 => match frames.allocate_block() {
+            match random.index(12) {
+                0 | 1 => match frames.allocate_block() {
                     Some(block) => {
                         assert!(self.is_free(block.frame(0).0, 512), "{block:?} was not free");
                         self.blocks.insert(block.0, Whole::default());
+                        self.note_zeroed(frames, 9, &before);
                     }
                     None => assert!(!self.has_free_run(512), "refused a block, and there is one"),
                 },
+                2 => {
+                    let (owner, absent) = (owner(random.next() as u32 | 1), [0, 496, 512][random.index(3)]);
+                    let Some(Home { block, zeroed }) = frames.allocate_home(owner, absent) else {
+                        return assert!(!self.has_free_run(512), "refused a home, and there is a block");
+                    };
+                    assert!(self.is_free(block.frame(0).0, 512), "{block:?} was not free");
+                    self.blocks.insert(block.0, Whole { owner: Some(owner), absent, pins: BTreeMap::new() });
+                    if absent > 0 {
+                        self.deferred.push_back(block.0);
+                    }
+                    assert_eq!(zeroed, frames.zeroed() < self.zeroed);
+                    self.note_zeroed(frames, 9, &before);
+                }
+                9 => {
+                    let Some(block) = frames.take_unzeroed() else {
+                        let enough = self.zeroed >= self.mark(frames);
+                        return assert!(
+                            enough || before.free < before.total / 8 + 512 || before.free_runs[9..] == [0; 10]
+                        );
+                    };
+                    assert!(self.is_free(block.frame(0).0, 512), "{block:?} was not free");
+                    frames.put_zeroed(block);
+                    self.zeroed += 1;
+                }
+                10 => {
+                    let owner = owner(random.next() as u32 | 1);
+                    match frames.allocate_zeroed_home(owner) {
+                        Some(block) => {
+                            assert!(self.is_free(block.frame(0).0, 512), "{block:?} was not free");
+                            self.zeroed -= 1;
+                            if random.index(2) == 0 {
+                                frames.return_zeroed_home(block);
+                                self.zeroed += 1;
+                            } else {
+                                self.blocks.insert(block.0, Whole { owner: Some(owner), ..Whole::default() });
+                            }
+                        }
+                        None => assert_eq!(self.zeroed, 0, "refused a zeroed block, and there is one"),
+                    }
+                }
                 3..=8 => {
                     let order = [0, 0, 0, 4, random.index(9) as u32][random.index(5)];
                     let class = if random.index(4) == 0 { Class::Unmovable } else { Class::Movable };
@@ -222,6 +299,7 @@ impl Model {
                     for frame in frame.0..frame.0 + (1 << order) {
                         self.singles.insert(frame, Single { class, pins: 0, orphan: false, owner: None });
                     }
+                    self.note_zeroed(frames, order, &before);
                 }
                 _ => {
                     let Some(block) = any_key(&self.blocks, random) else { return };
@@ -354,6 +432,11 @@ impl Model {
             }
             (0..single.pins).for_each(|_| frames.unpin(Frame(frame)));
         }
+        while let Some(block) = frames.allocate_zeroed_home(owner(1)) {
+            frames.end_home(block);
+            self.zeroed -= 1;
+        }
+        frames.drain_caches();
         self.agree_on_everything(frames);
     }
 }
@@ -365,15 +448,23 @@ fn random_operations_agree_with_a_model() {
         &[0x3f3f_f000..0x3fc0_1000, 0x3fc0_5000..0x3ff0_0000, 0x3ff8_0000..0x4051_7000],
         &[0x1000..0x17_5000, 0x20_0000..0x60_0000, 0x80_0000..0xa0_1000],
     ];
-    for seed in 0..6 {
+    for seed in 0..9 {
         let frames = setup(banks[seed as usize % 3]);
+        let (limits, cores) = [(CacheLimits::NONE, 1), (CACHED, 4), (CACHED, 1)][seed as usize / 3];
+        frames.set_cache_limits(limits);
         let empty = frames.statistics();
-        let (mut model, mut random) = (Model::new(&frames.map), Random::new(seed));
+        let (mut model, mut random) = (Model::new(&frames.map, cores), Random::new(seed));
         for step in 0..6000 {
             let pressure = [30, 70, 50][step / 500 % 3];
             model.step(&frames, &mut random, pressure);
             model.agree(&frames);
+            // Homes that several cores deferred keep their order only if they are asked for in between.
+            if cores > 1 || step % 20 == 0 {
+                model.agree_on_the_oldest(&frames);
+            }
             if step % 100 == 0 {
+                model.agree_on_everything(&frames);
+                frames.drain_caches();
                 model.agree_on_everything(&frames);
             }
         }
@@ -415,6 +506,7 @@ fn exhaust(frames: &Frames, order: Option<u32>, random: &mut Random) {
         frames.free_block(blocks[index]);
     }
     frames.check();
+    frames.drain_caches();
     let after = FrameStatistics { movable_spills: before.movable_spills, ..frames.statistics() };
     assert_eq!(after, before, "order {order:?}");
 }
@@ -434,6 +526,7 @@ fn exhausted_memory_comes_back_whole() {
 
 fn large_runs_stay_whole_while_smaller_ones_exist() {
     let frames = try_setup(&[GIB..2 * GIB + 512 * MIB], &[2 * GIB..2 * GIB + 512 * MIB]).unwrap();
+    frames.set_cache_limits(CacheLimits::NONE);
     let small = frames.statistics().free_blocks() - 512;
     for _ in 0..small {
         assert!(frames.allocate_block().unwrap().start().0 >= 2 * GIB);
@@ -447,7 +540,7 @@ fn large_runs_stay_whole_while_smaller_ones_exist() {
 }
 
 fn classes_keep_apart_until_nothing_else_is_left() {
-    let frames = setup(&[GIB..GIB + 16 * MIB]);
+    let frames = pool_of(&[GIB..GIB + 16 * MIB]);
     let blocks = frames.statistics().free_blocks();
     assert_eq!(blocks, 7, "all blocks but the one that the records are in");
     let edge = PhysAddr(GIB + 15 * MIB).frame().block();
@@ -486,7 +579,7 @@ fn classes_keep_apart_until_nothing_else_is_left() {
 }
 
 fn full_blocks_fill_up_and_free_ones_are_broken_last() {
-    let frames = setup(&[GIB..GIB + 16 * MIB]);
+    let frames = pool_of(&[GIB..GIB + 16 * MIB]);
     let blocks = frames.statistics().free_blocks();
     let all: Vec<Frame> = (0..3 * 512).map(|_| frames.allocate(0, Class::Movable).unwrap()).collect();
     assert_eq!(frames.statistics().free_blocks(), blocks - 3);
@@ -507,7 +600,7 @@ fn full_blocks_fill_up_and_free_ones_are_broken_last() {
 }
 
 fn homes_count_their_absent_frames_and_end_in_either_way() {
-    let frames = setup(&[GIB..GIB + 16 * MIB]);
+    let frames = pool_of(&[GIB..GIB + 16 * MIB]);
     let empty = frames.statistics();
     let [a, b] = [1, 2].map(|number| {
         let block = frames.allocate_block().unwrap();
@@ -544,7 +637,7 @@ fn homes_count_their_absent_frames_and_end_in_either_way() {
 }
 
 fn orphans_wait_for_their_last_pin() {
-    let frames = setup(&[GIB..GIB + 4 * MIB]);
+    let frames = pool_of(&[GIB..GIB + 4 * MIB]);
     let empty = frames.statistics();
     let block = frames.allocate_block().unwrap();
     frames.make_home(block, owner(9));
@@ -598,6 +691,186 @@ fn deferred_homes_queue_up() {
     frames.check();
 }
 
+/// Every core's cache holds something of everything; one core then wants all there is.
+fn exhaustion_finds_what_other_cores_cached() {
+    let all = |order: Option<u32>| {
+        let frames = setup(&[GIB..GIB + 32 * MIB]);
+        frames.set_cache_limits(CACHED);
+        let (empty, taken) = (frames.statistics(), || frames.allocate(0, Class::Movable).unwrap());
+        for core in 0..4 {
+            common::set_core(core);
+            let singles: Vec<Frame> = (0..5).map(|_| taken()).collect();
+            let table = frames.allocate(0, Class::Unmovable).unwrap();
+            let group = frames.allocate(4, Class::Movable).unwrap();
+            let block = frames.allocate_block().unwrap();
+            singles.into_iter().for_each(|frame| frames.free(frame, 0));
+            frames.free(table, 0);
+            frames.free(group, 4);
+            frames.free_block(block);
+        }
+        frames.check();
+        let statistics = frames.statistics();
+        let blocks = statistics.cached_blocks;
+        assert!(statistics.cached > 512 * blocks + 16 && blocks >= 1, "{statistics}");
+        assert_eq!(statistics.unused(), empty.free);
+        assert_eq!((statistics.movable, statistics.unmovable, statistics.whole), (0, 0, 0), "nobody uses any");
+        common::set_core(5);
+        let found = match order {
+            Some(order) => core::iter::from_fn(|| frames.allocate(order, Class::Movable)).count() << order,
+            None => 512 * core::iter::from_fn(|| frames.allocate_block()).count(),
+        };
+        let runs = |order: usize| (order..19).map(|run| (empty.free_runs[run] as usize) << run).sum::<usize>();
+        assert_eq!(found, runs(order.unwrap_or(9) as usize), "order {order:?}");
+        frames.check();
+        common::set_core(0);
+    };
+    [None, Some(8), Some(4), Some(3), Some(0)].into_iter().for_each(all);
+}
+
+/// Nothing is found in vain twice, and nothing that is freed meanwhile is overlooked.
+fn what_is_freed_ends_a_scarcity() {
+    for limits in [CACHED, CacheLimits::NONE] {
+        let frames = setup(&[GIB..GIB + 16 * MIB]);
+        frames.set_cache_limits(limits);
+        let blocks: Vec<Block> = core::iter::from_fn(|| frames.allocate_block()).collect();
+        let mut singles: Vec<Frame> = core::iter::from_fn(|| frames.allocate(0, Class::Unmovable)).collect();
+        let nothing = || {
+            assert_eq!((frames.allocate(0, Class::Movable), frames.allocate(4, Class::Movable)), (None, None));
+            assert_eq!((frames.allocate_block(), frames.allocate_home(owner(1), 0)), (None, None));
+        };
+        nothing();
+        common::set_core(3);
+        frames.free(singles.pop().unwrap(), 0);
+        common::set_core(0);
+        assert_eq!((frames.allocate_block(), frames.allocate(1, Class::Movable)), (None, None));
+        singles.extend(frames.allocate(0, Class::Movable));
+        nothing();
+        frames.free_block(blocks[0]);
+        assert_eq!(frames.allocate(8, Class::Unmovable), Some(blocks[0].frame(0)));
+        frames.free(blocks[0].frame(0), 8);
+        assert_eq!(frames.allocate_block(), Some(blocks[0]));
+        frames.make_home(blocks[0], owner(7));
+        nothing();
+        assert_eq!(frames.dissolve(blocks[0], &Bits512::EMPTY), Ok(512));
+        assert_eq!(frames.allocate_home(owner(2), 0), Some(Home { block: blocks[0], zeroed: false }));
+        nothing();
+        frames.put_zeroed(blocks[1]);
+        assert_eq!(frames.allocate_home(owner(3), 0), Some(Home { block: blocks[1], zeroed: true }));
+        frames.pin(blocks[2].frame(9));
+        frames.free_block(blocks[2]);
+        (0..511).for_each(|_| assert!(frames.allocate(0, Class::Movable).is_some()));
+        nothing();
+        frames.unpin(blocks[2].frame(9));
+        assert_eq!(frames.allocate(0, Class::Unmovable), Some(blocks[2].frame(9)));
+        frames.check();
+        assert_eq!(
+            singles.len() + 512 * (blocks.len() - 3) + 512 + 1024,
+            frames.statistics().total - frames.statistics().metadata
+        );
+    }
+}
+
+/// What one core freed is its own to take again, and takes the pool's lock neither way.
+#[cfg(not(target_os = "none"))]
+fn caches_spare_the_lock() {
+    let frames = setup(&[GIB..GIB + 16 * MIB]);
+    frames.set_cache_limits(CACHED);
+    let block = frames.allocate_home(owner(1), 496).unwrap().block;
+    let (frame, group) = (frames.allocate(0, Class::Unmovable).unwrap(), frames.allocate(4, Class::Movable).unwrap());
+    let takes = |operation: &dyn Fn()| common::locks(operation);
+    assert_eq!(takes(&|| frames.free(frame, 0)), 1);
+    assert_eq!(takes(&|| assert_eq!(frames.allocate(0, Class::Unmovable), Some(frame))), 1);
+    assert_eq!(takes(&|| frames.free(group, 4)), 1);
+    assert_eq!(takes(&|| assert_eq!(frames.allocate(4, Class::Movable), Some(group))), 1);
+    // What belongs to one slot takes no lock at all, but for the first and the last that the deferred queue hears of it.
+    assert_eq!(takes(&|| frames.set_absent(block, 17)), 0);
+    assert_eq!(takes(&|| assert_eq!(frames.absent(block), Some(17))), 0);
+    assert_eq!(takes(&|| assert!(!frames.defer(block))), 0);
+    assert_eq!(takes(&|| frames.set_owners(group, 16, owner(1), 32)), 0);
+    assert_eq!(takes(&|| assert_eq!(frames.owner(group + 3), Some((owner(1), 35)))), 0);
+    assert_eq!(takes(&|| assert_eq!(frames.owner(block.frame(3)), Some((owner(1), 3)))), 0);
+    assert_eq!(takes(&|| assert!(!frames.is_pinned(block))), 0);
+    assert_eq!(takes(&|| frames.set_absent(block, 0)), 1);
+    assert_eq!(takes(&|| frames.set_absent(block, 0)), 0);
+    assert_eq!(takes(&|| frames.end_home(block)), 1);
+    assert_eq!(takes(&|| assert_eq!(frames.allocate_home(owner(2), 496).unwrap().block, block)), 1);
+    frames.check();
+}
+
+/// The queue learns of homes late, and of those that left it never.
+fn homes_leave_the_queue_before_they_came_to_it() {
+    let frames = setup(&[GIB..GIB + 128 * MIB]);
+    let homes: Vec<Block> = (1..=40).map(|number| frames.allocate_home(owner(number), 500).unwrap().block).collect();
+    assert_eq!(frames.statistics().deferred, 40);
+    common::set_core(1);
+    frames.set_absent(homes[39], 0);
+    frames.undefer(homes[0]);
+    frames.end_home(homes[38]);
+    assert_eq!(frames.dissolve(homes[37], &Bits512::EMPTY), Ok(512));
+    frames.pin(homes[36].frame(0));
+    assert_eq!(frames.dissolve(homes[36], &Bits512::EMPTY), Err(Refusal::Pinned));
+    frames.check();
+    assert_eq!(frames.statistics().deferred, 36);
+    for number in 2..=37 {
+        let home = homes[number - 1];
+        assert_eq!(frames.oldest_deferred(), Some((home, owner(number as u32))));
+        frames.undefer(home);
+    }
+    assert_eq!(frames.oldest_deferred(), None);
+    assert!(frames.defer(homes[1]));
+    common::set_core(2);
+    assert!(frames.defer(homes[2]));
+    frames.requeue(homes[1]);
+    assert_eq!(frames.oldest_deferred(), Some((homes[2], owner(3))));
+    frames.check();
+    common::set_core(0);
+}
+
+fn zeroed_blocks_are_for_those_who_ask() {
+    let frames = setup(&[GIB..GIB + 64 * MIB]);
+    let empty = frames.statistics();
+    assert_eq!(frames.allocate_zeroed_home(owner(1)), None);
+    let fill = || {
+        while let Some(block) = frames.take_unzeroed() {
+            frames.machine.zero(block.frame(0), 512);
+            frames.put_zeroed(block);
+        }
+    };
+    fill();
+    assert_eq!(frames.zeroed(), 2, "1/16 of 32 blocks");
+    frames.set_zeroed_mark(1000);
+    fill();
+    let statistics = frames.statistics();
+    assert_eq!(frames.zeroed(), 27, "1/8 of RAM stays free");
+    assert_eq!(statistics.unused(), empty.unused());
+    assert_eq!((statistics.free_blocks(), statistics.zeroed), (31, 27 * 512));
+    frames.check();
+
+    let first = frames.allocate_zeroed_home(owner(1)).unwrap();
+    assert!(frames.machine.is_zero(first.frame(77)));
+    assert_eq!((frames.home_owner(first), frames.absent(first), frames.zeroed()), (Some(owner(1)), Some(0), 26));
+    frames.return_zeroed_home(first);
+    assert_eq!((frames.home_owner(first), frames.zeroed()), (None, 27));
+    // Others leave them alone while there is something else.
+    let others: Vec<Home> = (0..4).map(|_| frames.allocate_home(owner(2), 496).unwrap()).collect();
+    assert!(others.iter().all(|home| !home.zeroed));
+    assert_eq!(frames.zeroed(), 27);
+    let home = frames.allocate_home(owner(3), 496).unwrap();
+    assert!(home.zeroed && frames.machine.is_zero(home.block.frame(200)));
+    assert_eq!(frames.allocate_zeroed_home(owner(4)).map(|block| frames.absent(block)), Some(Some(0)));
+    // Frames that find no others are taken from them, before they spill into blocks of the other class.
+    let table = core::iter::from_fn(|| frames.allocate(0, Class::Unmovable)).take(1024).last();
+    let group = frames.allocate(4, Class::Movable).unwrap();
+    assert_ne!(table.map(Frame::block), Some(group.block()));
+    assert_eq!((frames.statistics().movable_spills, frames.statistics().unmovable_spills), (0, 0));
+    let zeroed = frames.zeroed();
+    assert!((20..25).contains(&zeroed), "{zeroed}");
+    assert_eq!(core::iter::from_fn(|| frames.allocate_block()).count(), zeroed);
+    assert_eq!(frames.allocate_zeroed_home(owner(5)), None);
+    assert_eq!(frames.take_unzeroed(), None);
+    frames.check();
+}
+
 fn failures_come_when_asked_for_and_freed_frames_are_seen() {
     let frames = setup(&[GIB..GIB + 16 * MIB]);
     frames.fail_after(2);
@@ -627,6 +900,43 @@ fn failures_come_when_asked_for_and_freed_frames_are_seen() {
     assert_eq!(seen.load(Ordering::Relaxed), 16 + 412);
 }
 
+fn users_are_watched_and_fail_and_caches_do_not() {
+    let frames = setup(&[GIB..GIB + 16 * MIB]);
+    frames.set_cache_limits(CACHED);
+    frames.fail_after(5);
+    let singles: Vec<Option<Frame>> = (0..6).map(|_| frames.allocate(0, Class::Movable)).collect();
+    let failed: Vec<usize> = (0..6).filter(|&index| singles[index].is_none()).collect();
+    assert_eq!(failed, [4], "what the cache took does not count");
+    frames.fail_after(2);
+    assert!(frames.allocate_home(owner(1), 0).is_some());
+    assert_eq!(frames.allocate_zeroed_home(owner(2)), None);
+    assert!(!frames.fail_never());
+
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = seen.clone();
+    frames.observe_free(Box::new(move |_, frames| {
+        count.fetch_add(frames, Ordering::Relaxed);
+    }));
+    let seen = || seen.swap(0, Ordering::Relaxed);
+    singles.into_iter().flatten().for_each(|frame| frames.free(frame, 0));
+    assert_eq!(seen(), 5);
+    let group = frames.allocate(4, Class::Movable).unwrap();
+    frames.free(group, 4);
+    assert_eq!(seen(), 16);
+    let block = frames.allocate_block().unwrap();
+    frames.free_block(block);
+    assert_eq!(seen(), 512);
+    assert!(frames.statistics().cached > 512);
+    frames.drain_caches();
+    assert_eq!((seen(), frames.statistics().cached), (0, 0), "nobody frees what is free");
+    frames.set_zeroed_mark(1);
+    let block = frames.take_unzeroed().unwrap();
+    frames.put_zeroed(block);
+    assert_eq!(seen(), 512);
+    while frames.allocate(0, Class::Movable).is_some() {}
+    assert_eq!((seen(), frames.zeroed()), (0, 0));
+}
+
 /// Whether `misuse` panics. On the target a panic ends the machine: there it is another test's matter.
 #[cfg(not(target_os = "none"))]
 fn panics(misuse: impl FnOnce()) -> bool {
@@ -636,10 +946,16 @@ fn panics(misuse: impl FnOnce()) -> bool {
 #[cfg(not(target_os = "none"))]
 fn misuse_is_a_bug() {
     let with = |misuse: fn(&Frames, Frame, Block)| {
-        let frames = setup(&[GIB..GIB + 16 * MIB]);
-        let frame = frames.allocate(4, Class::Movable).unwrap();
-        let block = frames.allocate_block().unwrap();
-        panics(|| misuse(&frames, frame, block))
+        let with = |limits| {
+            let frames = setup(&[GIB..GIB + 16 * MIB]);
+            frames.set_cache_limits(limits);
+            let frame = frames.allocate(4, Class::Movable).unwrap();
+            let block = frames.allocate_block().unwrap();
+            panics(|| misuse(&frames, frame, block))
+        };
+        let panicked = with(CACHED);
+        assert_eq!(with(CacheLimits::NONE), panicked, "with and without caches");
+        panicked
     };
     assert!(!with(|frames, frame, block| {
         frames.free(frame, 4);
@@ -650,6 +966,28 @@ fn misuse_is_a_bug() {
         frames.free(frame, 4);
     };
     assert!(with(double_free));
+    assert!(with(|frames, frame, _| {
+        frames.free(frame + 3, 0);
+        frames.free(frame + 3, 0);
+    }));
+    assert!(with(|frames, frame, _| {
+        frames.free(frame + 3, 0);
+        frames.free(frame, 4);
+    }));
+    assert!(with(|frames, frame, _| {
+        frames.free(frame, 4);
+        frames.free(frame + 3, 0);
+    }));
+    assert!(with(|frames, frame, _| {
+        frames.free(frame, 4);
+        frames.pin(frame);
+    }));
+    assert!(with(|frames, frame, _| {
+        frames.free(frame, 4);
+        frames.set_owner(frame + 1, owner(1), 0);
+    }));
+    assert!(with(|frames, frame, _| frames.set_owners(frame + 1, 16, owner(1), 0)), "one of them is free");
+    assert!(with(|frames, frame, _| frames.set_owners(frame, 16, owner(1), 500)), "past the end of a slot");
     assert!(with(|frames, frame, _| frames.free(frame, 5)), "more than was taken");
     assert!(with(|frames, frame, _| frames.free(frame + 1, 1)), "misaligned");
     assert!(with(|frames, _, block| frames.free(block.frame(0), 0)), "a frame of a whole block");
@@ -664,6 +1002,27 @@ fn misuse_is_a_bug() {
         frames.make_home(block, owner(1));
         frames.free_block(block);
     }));
+    assert!(with(|frames, _, block| {
+        frames.put_zeroed(block);
+        frames.put_zeroed(block);
+    }));
+    assert!(with(|frames, _, block| {
+        frames.put_zeroed(block);
+        frames.free_block(block);
+    }));
+    assert!(with(|frames, _, block| {
+        frames.pin(block.frame(1));
+        frames.put_zeroed(block);
+    }));
+    assert!(with(|frames, _, block| {
+        frames.free_block(block);
+        frames.make_home(block, owner(1));
+    }));
+    assert!(with(|frames, _, block| {
+        frames.free_block(block);
+        frames.pin(block.frame(1));
+    }));
+    assert!(with(|frames, _, block| frames.set_absent(block, 0)), "no home");
     assert!(with(|frames, _, block| frames.end_home(block)), "no home");
     assert!(with(|frames, _, block| _ = frames.defer(block)), "no home");
     assert!(with(|frames, frame, _| frames.unpin(frame)), "not pinned");
@@ -672,10 +1031,19 @@ fn misuse_is_a_bug() {
     assert!(with(|frames, _, _| assert_eq!(frames.allocate(9, Class::Movable), None)), "a block is not frames");
 }
 
-/// Several contexts take and give back at once; nobody gets what another has.
+/// Several cores take and give back at once, and threads move between them; nobody gets what another has.
 #[cfg(not(target_os = "none"))]
 fn shared_use() {
+    for limits in [CACHED, CacheLimits::NONE] {
+        share(limits);
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+fn share(limits: CacheLimits) {
     let frames = setup(&[GIB..GIB + 16 * MIB]);
+    frames.set_cache_limits(limits);
+    frames.set_zeroed_mark(3);
     let before = frames.statistics();
     let taken: Vec<AtomicUsize> = (0..4096).map(|_| AtomicUsize::new(0)).collect();
     let swap = |frame: Frame, count: u64, from: usize, to: usize| {
@@ -690,11 +1058,24 @@ fn shared_use() {
             scope.spawn(move || {
                 let mut random = Random::new(thread as u64);
                 let mut mine = Vec::new();
+                let give = |frame: Frame, order: u32, back: u64| {
+                    swap(frame, 1 << order, thread, 0);
+                    match (order, back) {
+                        (9, 0) => frames.put_zeroed(frame.block()),
+                        (9, _) => frames.free_block(frame.block()),
+                        _ => frames.free(frame, order),
+                    }
+                };
                 for _ in 0..5000 {
+                    common::set_core(if random.index(50) == 0 { random.index(4) } else { thread });
                     if random.index(2) == 0 || mine.is_empty() {
-                        let order = random.index(10) as u32;
-                        let frame = match order {
-                            9 => frames.allocate_block().map(|block| block.frame(0)),
+                        let order = [0, 0, 0, 4, 4, 9, random.index(9) as u32][random.index(7)];
+                        let frame = match (order, random.index(4)) {
+                            (9, 0) => frames.take_unzeroed().map(|block| block.frame(0)),
+                            (9, 1) => frames.allocate_zeroed_home(owner(thread as u32)).map(|block| block.frame(0)),
+                            (9, 2) => frames.allocate_home(owner(thread as u32), 9).map(|home| home.block.frame(0)),
+                            (9, _) => frames.allocate_block().map(|block| block.frame(0)),
+                            (_, 0) => frames.allocate(order, Class::Unmovable),
                             _ => frames.allocate(order, Class::Movable),
                         };
                         let Some(frame) = frame else { continue };
@@ -702,26 +1083,63 @@ fn shared_use() {
                         mine.push((frame, order));
                     } else {
                         let (frame, order) = mine.swap_remove(random.index(mine.len()));
-                        swap(frame, 1 << order, thread, 0);
-                        match order {
-                            9 => frames.free_block(frame.block()),
-                            _ => frames.free(frame, order),
+                        if order == 9 && frames.home_owner(frame.block()).is_some() {
+                            frames.set_absent(frame.block(), random.index(2) * 100);
+                            swap(frame, 512, thread, 0);
+                            frames.end_home(frame.block());
+                            continue;
                         }
+                        give(frame, order, random.below(3));
+                    }
+                    if random.index(200) == 0 {
+                        let statistics = frames.statistics();
+                        assert_eq!(statistics.sum(), statistics.total);
+                        _ = frames.oldest_deferred();
                     }
                 }
                 for (frame, order) in mine {
-                    swap(frame, 1 << order, thread, 0);
-                    match order {
-                        9 => frames.free_block(frame.block()),
-                        _ => frames.free(frame, order),
+                    if order == 9 && frames.home_owner(frame.block()).is_some() {
+                        swap(frame, 512, thread, 0);
+                        frames.end_home(frame.block());
+                    } else {
+                        give(frame, order, 0);
                     }
                 }
             });
         }
     });
     frames.check();
+    assert_eq!(frames.statistics().unused(), before.unused());
+    while let Some(block) = frames.allocate_zeroed_home(owner(1)) {
+        frames.end_home(block);
+    }
+    frames.drain_caches();
     let after = frames.statistics();
     assert_eq!((after.free, after.free_runs), (before.free, before.free_runs));
+}
+
+/// One frame is left and two want it; one frees what the other then must get.
+#[cfg(not(target_os = "none"))]
+fn the_last_frame_is_found_by_whoever_wants_it() {
+    let frames = setup(&[GIB..GIB + 16 * MIB]);
+    frames.set_cache_limits(CACHED);
+    let singles: Vec<Frame> = core::iter::from_fn(|| frames.allocate(0, Class::Movable)).collect();
+    // With as many free frames as takers, each of whom holds one at most, nobody is ever refused.
+    singles[..3].iter().for_each(|&frame| frames.free(frame, 0));
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let frames = &frames;
+            scope.spawn(move || {
+                let mut random = Random::new(thread);
+                for _ in 0..3000 {
+                    common::set_core(random.index(4));
+                    let frame = frames.allocate(0, Class::Movable).expect("there is a frame for each");
+                    frames.free(frame, 0);
+                }
+            });
+        }
+    });
+    frames.check();
 }
 
 fn records_cost_what_they_should() {
@@ -740,7 +1158,7 @@ fn records_cost_what_they_should() {
     let statistics = frames.statistics();
     assert_eq!(statistics.total, 3 * 4096);
     let directory = 301 * 64;
-    let records = 512 * 128 + 8 * 128;
+    let records = (512 + 8) * (128 + 16);
     let entries = 3 * 4096 * 16;
     assert!(statistics.metadata * PAGE_SIZE <= directory + records + entries + 5 * PAGE_SIZE, "{statistics:?}");
     exhaust(&frames, Some(0), &mut Random::new(2));
@@ -749,7 +1167,7 @@ fn records_cost_what_they_should() {
 fn machines_without_a_place_for_records_are_refused() {
     let refused = |banks: &[Range<u64>]| try_setup(banks, &[GIB..GIB + MIB]).err();
     assert_eq!(refused(&[]), Some(FramesError::NoMemory));
-    assert_eq!(refused(&[GIB..GIB + 4096]), Some(FramesError::NoRoom { bytes: 128 }));
+    assert_eq!(refused(&[GIB..GIB + 4096]), Some(FramesError::NoRoom { bytes: 144 }));
     let end = PHYSICAL_LIMIT + 4096;
     assert_eq!(refused(&[GIB..GIB + MIB, PHYSICAL_LIMIT.0..end.0]), Some(FramesError::OutOfReach { end }));
     // The smallest machine there is: directory, records, entries, and a frame to give.
@@ -848,11 +1266,20 @@ ashlar_test::tests! {
     homes_count_their_absent_frames_and_end_in_either_way,
     orphans_wait_for_their_last_pin,
     deferred_homes_queue_up,
+    homes_leave_the_queue_before_they_came_to_it,
+    exhaustion_finds_what_other_cores_cached,
+    what_is_freed_ends_a_scarcity,
+    #[cfg(not(target_os = "none"))]
+    caches_spare_the_lock,
+    zeroed_blocks_are_for_those_who_ask,
+    users_are_watched_and_fail_and_caches_do_not,
     failures_come_when_asked_for_and_freed_frames_are_seen,
     #[cfg(not(target_os = "none"))]
     misuse_is_a_bug,
     #[cfg(not(target_os = "none"))]
     shared_use,
+    #[cfg(not(target_os = "none"))]
+    the_last_frame_is_found_by_whoever_wants_it,
     records_cost_what_they_should,
     machines_without_a_place_for_records_are_refused,
     maps_take_ranges_in_any_order,

@@ -99,12 +99,12 @@ impl<M: Mmu> MemoryManager<M> {
     /// Zeroes 64 KiB of a block for the pool, if that has room.
     fn work_on_pool(&self) -> bool {
         let begun = self.idle.begun.lock().pop();
-        let Some((block, zeroed)) = begun.or_else(|| Some((self.take_unzeroed()?, 0))) else { return false };
+        let Some((block, zeroed)) = begun.or_else(|| Some((self.frames.take_unzeroed()?, 0))) else { return false };
         self.machine.zero(block.frame(zeroed), PAGES_PER_GROUP);
         self.counters.zeroed_idle_bytes.add((PAGES_PER_GROUP * PAGE_SIZE) as u64);
         let zeroed = zeroed + PAGES_PER_GROUP;
         if zeroed == PAGES_PER_SLOT {
-            self.put_zeroed(block);
+            self.frames.put_zeroed(block);
         } else if self.idle.begun.lock().try_push((block, zeroed)).is_err() {
             self.frames.free_block(block);
         }

@@ -42,7 +42,6 @@ pub mod space;
 pub mod stats;
 pub mod table;
 mod touch;
-mod zeroed_pool;
 
 pub use space::{MapRequest, Region};
 
@@ -62,7 +61,6 @@ use slot::Slot;
 use slot_cache::SlotCaches;
 use space::Space;
 use stats::Counters;
-use zeroed_pool::ZeroedPool;
 
 /// Frames that the first region and the first slot take: tables, and the first chunks of the slabs.
 const FIRST_RECORDS: u64 = 32;
@@ -83,7 +81,6 @@ pub struct MemoryManager<M: Mmu> {
     /// Held while a GiB of addresses gets its level-1 entry and its part of the directory.
     opening: Ranked<()>,
     idle: Idle,
-    zeroed_pool: ZeroedPool,
     policy: Policy,
     counters: Counters,
     overcommit: AtomicBool,
@@ -230,7 +227,6 @@ impl<M: Mmu> MemoryManager<M> {
             directory: Directory::new(),
             opening: Ranked::new(Rank::Directory, ()),
             idle: Idle::new(),
-            zeroed_pool: ZeroedPool::new(),
             policy: Policy::default(),
             counters: Counters::default(),
             overcommit: AtomicBool::new(false),

@@ -10,8 +10,8 @@
 //! - **SL-4** With a table there is at least one present page; with neither table nor block there is none, and no home.
 //! - **SL-5** A page in `released` is not present.
 //! - **SL-6** The home's absent frames are those at whose offset no page is at home; their number is in the block's record.
-//! - **SL-7** A group in `zeroed` has no page present, and its frames in the home hold zeros. Only idle time sets the mark,
-//!   having zeroed them; a page that is mapped there drops it, and so does the end of the home.
+//! - **SL-7** A group in `zeroed` has no page present, and its frames in the home hold zeros: idle time zeroed them. A page
+//!   that is mapped there drops the mark, and so does the end of the home.
 //!
 //! [`MemoryManager::check`]: super::MemoryManager::check
 #![forbid(unsafe_code)]
@@ -245,9 +245,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
                 }
             }
             _ => {
-                for (index, offset) in range.clone().zip(0..) {
-                    self.mm.frames.set_owner(frame + offset, self.owner(), index);
-                }
+                self.mm.frames.set_owners(frame, range.len(), self.owner(), range.start);
                 self.state.away.set_range(range);
             }
         }

@@ -13,7 +13,7 @@
 use super::MemoryManager;
 use super::address::{Block, Frame, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
 use super::fault::{Attempt, Target};
-use super::frame::Class;
+use super::frame::{Class, Home};
 use super::huge::FaultMode;
 use super::mmu::{Attributes, Entry, Mmu};
 use super::slot::{LockedSlot, Mapping};
@@ -59,12 +59,16 @@ impl<M: Mmu> LockedSlot<'_, M> {
         if target.huge
             && target.is_whole()
             && (mode == FaultMode::Eager || self.expects_block(target))
-            && let Some(block) = self.mm.allocate_zeroed_home(self.owner())
+            && let Some(block) = self.mm.frames.allocate_zeroed_home(self.owner())
         {
+            self.mm.counters.thp_fault_alloc.increment();
             return self.map_zeroed(block, table, target.attributes);
         }
         match self.first_block(target, mode) {
-            Some(block) if mode == FaultMode::Eager => Attempt::Fill(block, table),
+            Some(Home { block, zeroed: true }) if mode == FaultMode::Eager => {
+                self.map_zeroed(block, table, target.attributes)
+            }
+            Some(Home { block, .. }) if mode == FaultMode::Eager => Attempt::Fill(block, table),
             home => self.first_group(target, home, table),
         }
     }
@@ -77,7 +81,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     }
 
     /// A free block for a slot that has nothing yet, if one may be used; else counts why not.
-    fn first_block(&self, target: &Target<'_>, mode: FaultMode) -> Option<Block> {
+    fn first_block(&self, target: &Target<'_>, mode: FaultMode) -> Option<Home> {
         debug_assert!(self.state.home.is_none());
         let counters = &self.mm.counters;
         if !target.huge {
@@ -92,19 +96,18 @@ impl<M: Mmu> LockedSlot<'_, M> {
             FaultMode::Adaptive => PAGES_PER_SLOT - PAGES_PER_GROUP,
             FaultMode::Eager => 0,
         };
-        let block = self.mm.frames.allocate_home(self.owner(), absent);
-        match block {
+        let home = self.mm.frames.allocate_home(self.owner(), absent);
+        match home {
             Some(_) => counters.thp_fault_alloc.increment(),
             None => counters.thp_fault_fallback.increment(),
         }
-        block
+        home
     }
 
     /// Maps the zeroed `block`, which becomes the home.
     fn map_zeroed(&mut self, block: Block, deposit: Frame, attributes: Attributes) -> Attempt {
         self.map_block(block, deposit, attributes);
         let counters = &self.mm.counters;
-        counters.thp_fault_alloc.increment();
         counters.zeroed_pool_hit.increment();
         counters.pgfault.increment();
         counters.pgfault_block.increment();
@@ -112,9 +115,12 @@ impl<M: Mmu> LockedSlot<'_, M> {
     }
 
     /// Takes `home` in, if there is one, and maps the first group or page with `table`.
-    fn first_group(&mut self, target: &Target<'_>, home: Option<Block>, table: Frame) -> Attempt {
+    fn first_group(&mut self, target: &Target<'_>, home: Option<Home>, table: Frame) -> Attempt {
         self.mm.machine.zero(table, 1);
-        self.state.home = home;
+        if let Some(Home { block, zeroed }) = home {
+            self.state.home = Some(block);
+            self.state.zeroed = if zeroed { u32::MAX } else { 0 };
+        }
         if self.map_unit(table, target) {
             if home.is_some() {
                 self.offer();

@@ -33,6 +33,28 @@ impl Frames {
     }
 }
 
+#[cfg(not(target_os = "none"))]
+std::thread_local! {
+    static CORE: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
+    static LOCKS: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
+}
+
+/// Says which core the running thread is, until it says otherwise. A kernel is what it is.
+pub fn set_core(core: usize) {
+    #[cfg(not(target_os = "none"))]
+    CORE.set(core);
+    #[cfg(target_os = "none")]
+    let _ = core;
+}
+
+/// How many locks the running thread takes, or tries, for `operation`. Only debug builds can tell.
+#[cfg(not(target_os = "none"))]
+pub fn locks(operation: impl FnOnce()) -> usize {
+    let before = LOCKS.get();
+    operation();
+    LOCKS.get() - before
+}
+
 /// Tests run side by side; each thread's locks have an order of their own.
 #[cfg(not(target_os = "none"))]
 pub fn threads_are_contexts() {
@@ -42,10 +64,10 @@ pub fn threads_are_contexts() {
     }
     let waiting = ashlar::sync::Waiting {
         held: || HELD.with(|&held| held),
-        core: || 0,
+        core: || CORE.get(),
         relax: std::thread::yield_now,
         breathe: || (),
-        switch: || (),
+        switch: || LOCKS.set(LOCKS.get() + 1),
     };
     waiting.install();
 }

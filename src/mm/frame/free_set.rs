@@ -181,6 +181,29 @@ impl FreeSet {
         Some((index, found))
     }
 
+    /// Takes up to `most` frames out, more than none, all from one word, and what is in small runs first. Returns the first
+    /// index of the word, and the frames as bits. Keeps `counts` right.
+    #[inline]
+    pub(super) fn take_some(&mut self, most: u32, counts: &mut RunCounts) -> Option<(usize, u64)> {
+        let partial = self.orders & (u64::MAX >> 16);
+        let mut order = WORD_ORDER - 1;
+        if partial != 0 {
+            let word = partial.trailing_zeros() as usize % 8;
+            let bits = self.words[word];
+            if bits.count_ones() <= most {
+                for_maximal_runs(bits, |order, runs| counts[order] -= runs);
+                self.words[word] = 0;
+                self.set_word_order(word, None);
+                self.count -= bits.count_ones() as u16;
+                return Some((word * 64, bits));
+            }
+            order = smallest_fit(bits, 0)?.order;
+        }
+        order = order.min(most.ilog2());
+        let (index, _) = self.take(order, counts)?;
+        Some((index & !63, run(index as u32 % 64, order)))
+    }
+
     /// Puts an aligned run of 2^`order` frames back (`order` ≤ 8), none of which is free. Returns the order of the run
     /// that it is a part of now. Keeps `counts` right.
     #[inline]
@@ -261,6 +284,21 @@ impl FreeSet {
             }
         }
         count_runs(self.full_words(), WORD_ORDER, counts);
+    }
+}
+
+/// Calls `each` with every order below that of a word, and how many maximal runs of that order `word`, which is not full,
+/// has.
+#[inline]
+fn for_maximal_runs(word: u64, mut each: impl FnMut(usize, u32)) {
+    let mut runs = word;
+    for order in 0..WORD_ORDER {
+        if runs == 0 {
+            return;
+        }
+        let larger = pairs(runs, order);
+        each(order as usize, (runs & !(larger | larger << (1 << order))).count_ones());
+        runs = larger;
     }
 }
 

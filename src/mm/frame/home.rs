@@ -1,264 +1,325 @@
-//! Blocks in use as a whole: homes, their absent frames, their end; and pins.
+//! Homes: blocks that belong to slots, their absent frames, their end, and the queue of those that may be taken back.
+//!
+//! What a home holds is written down without the pool's lock, by who holds its slot's. A home that is deferred is noted
+//! in a core's cache first, and put into the queue with others; or it is taken out before that ever happens.
 #![forbid(unsafe_code)]
 
-use super::super::address::{Block, Frame, PAGES_PER_SLOT};
+use super::super::address::{Block, PAGES_PER_SLOT};
 use super::super::bits::Bits512;
+use super::cache::Cache;
+use super::entry::FrameState;
 use super::pool::Pool;
-use super::table::{BlockState, FrameEntry, FrameState, SECTION_BLOCKS};
-use super::{Class, Owner, Refusal};
+use super::table::{BlockState, Holder, SECTION_BLOCKS, Section, SharedRecord};
+use super::{Class, Frames, Owner, Refusal};
+use core::sync::atomic::Ordering;
 
-impl Pool {
-    /// Takes a block, in use as a whole from now on.
-    pub(super) fn allocate_block(&mut self) -> Option<Block> {
-        let block = self.take_block()?;
-        let record = self.table.known(block);
-        record.state = BlockState::Whole { owner: None, absent: 0, deferred: false, pinned: Bits512::EMPTY };
-        self.statistics.free -= PAGES_PER_SLOT;
-        self.statistics.whole += PAGES_PER_SLOT;
-        Some(block)
-    }
+/// [`SharedRecord::deferred`] of a home that is not deferred.
+pub(super) const NOT_DEFERRED: u8 = 0;
+/// That of one in the queue.
+pub(super) const QUEUED: u8 = 1;
+/// That of one that the first cache has noted; the others follow.
+pub(super) const NOTED: u8 = 2;
 
-    /// Gives back a block that is in use as a whole and no home.
-    pub(super) fn free_block(&mut self, block: Block) {
-        match &self.table.known(block).state {
-            BlockState::Whole { owner: None, .. } => {}
-            other => panic!("{block:?} freed as a block, but is {other}"),
+/// A block that became the home of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Home {
+    /// The block.
+    pub block: Block,
+    /// Whether every byte of it is zero already.
+    pub zeroed: bool,
+}
+
+impl Frames {
+    /// Takes a block as the home of a slot that will hold pages in all but `absent` of its frames. Absent frames can be taken
+    /// back, so the home is in the deferred queue until it has none. Zeroed blocks are left to those who ask for one, unless
+    /// there is no other.
+    #[inline]
+    pub fn allocate_home(&self, owner: Owner, absent: usize) -> Option<Home> {
+        if self.fails() {
+            return None;
         }
-        self.statistics.whole -= PAGES_PER_SLOT;
-        self.retire(block);
-    }
-
-    /// Makes a block in use as a whole the home of `owner`.
-    pub(super) fn make_home(&mut self, block: Block, owner: Owner) {
-        match &mut self.table.known(block).state {
-            BlockState::Whole { owner: home @ None, absent, .. } => {
-                *home = Some(owner);
-                *absent = PAGES_PER_SLOT as u16;
+        let mut cache = self.cache();
+        if let Some((block, _)) = self.pop_block(&mut cache) {
+            let shared = self.begin_home(block, owner, absent);
+            if absent > 0 {
+                self.note_deferred(&mut cache, block, shared);
             }
-            other => panic!("{block:?} to become a home, but is {other}"),
+            return Some(Home { block, zeroed: false });
         }
-        self.table.section_mut(block).homes += 1;
-        self.statistics.whole -= PAGES_PER_SLOT;
-        self.statistics.absent += PAGES_PER_SLOT;
-        self.statistics.homes += 1;
+        drop(cache);
+        let (block, zeroed) = self.allocate_uncached_block()?;
+        let shared = self.begin_home(block, owner, absent);
+        if absent > 0 {
+            self.note_deferred(&mut self.cache(), block, shared);
+        }
+        Some(Home { block, zeroed })
     }
 
-    /// Says that `absent` frames of a home hold no page.
-    pub(super) fn set_absent(&mut self, block: Block, absent: usize) {
+    /// Makes a block from [`Frames::allocate_block`] the home of a slot. All its frames are absent at first.
+    ///
+    /// # Panics
+    ///
+    /// When the block is not in use as a whole, or is a home already.
+    pub fn make_home(&self, block: Block, owner: Owner) {
+        let (_, shared) = self.table.known(block);
+        assert!(shared.is_plain(), "{block:?} to become a home, but is {shared}");
+        self.begin_home(block, owner, PAGES_PER_SLOT);
+    }
+
+    #[inline]
+    pub(super) fn begin_home(&self, block: Block, owner: Owner, absent: usize) -> &'static SharedRecord {
+        let (section, shared) = self.table.known(block);
+        shared.absent.store(absent as u16, Ordering::Relaxed);
+        shared.set_home(Some(owner));
+        section.homes.fetch_add(1, Ordering::Relaxed);
+        section.absent.fetch_add(absent as u32, Ordering::Relaxed);
+        shared
+    }
+
+    /// Section and record of a home.
+    ///
+    /// # Panics
+    ///
+    /// When the block is none, as one could expect who has it `what`.
+    #[inline]
+    fn known_home(&self, block: Block, what: &str) -> (&'static Section, &'static SharedRecord) {
+        let (section, shared) = self.table.known(block);
+        assert!(shared.home().is_some(), "{block:?} {what}, but is {shared}");
+        (section, shared)
+    }
+
+    /// Whose home `block` is.
+    #[inline]
+    pub fn home_owner(&self, block: Block) -> Option<Owner> {
+        self.table.find(block)?.1.home()
+    }
+
+    /// Says how many frames of a home hold no page: they count as available. With none left, the home leaves the
+    /// deferred queue. Takes no lock but for that; the caller holds the slot's.
+    ///
+    /// # Panics
+    ///
+    /// When `block` is no home, or `absent` is above 512.
+    #[inline]
+    pub fn set_absent(&self, block: Block, absent: usize) {
         assert!(absent <= PAGES_PER_SLOT, "{absent} absent frames in {block:?}");
-        match &mut self.table.known(block).state {
-            BlockState::Whole { owner: Some(_), absent: kept, .. } => {
-                let before = core::mem::replace(kept, absent as u16) as usize;
-                self.statistics.absent = self.statistics.absent + absent - before;
-                self.statistics.home = self.statistics.home + before - absent;
-            }
-            other => panic!("{block:?} is no home to have absent frames: {other}"),
-        }
+        let (section, shared) = self.known_home(block, "to have absent frames");
+        let before = shared.absent.load(Ordering::Relaxed);
+        shared.absent.store(absent as u16, Ordering::Relaxed);
+        section.absent.fetch_add((absent as u32).wrapping_sub(before.into()), Ordering::Relaxed);
         if absent == 0 {
             self.undefer(block);
         }
     }
 
-    /// How many frames of a home are absent; `None` for another block.
-    pub(super) fn absent(&self, block: Block) -> Option<usize> {
-        match self.table.record(block)?.state {
-            BlockState::Whole { owner: Some(_), absent, .. } => Some(absent as usize),
-            _ => None,
-        }
+    /// How many frames of a home are absent; `None` for a block that is no home.
+    #[inline]
+    pub fn absent(&self, block: Block) -> Option<usize> {
+        let (_, shared) = self.table.find(block)?;
+        shared.home().map(|_| shared.absent.load(Ordering::Relaxed) as usize)
     }
 
-    /// Puts a home at the end of the deferred queue, unless it is in it; says whether it was not.
-    pub(super) fn defer(&mut self, block: Block) -> bool {
-        match &mut self.table.known(block).state {
-            BlockState::Whole { owner: Some(_), deferred: true, .. } => return false,
-            BlockState::Whole { owner: Some(_), absent: 1.., deferred, .. } => *deferred = true,
-            other => panic!("{block:?} is no home with absent frames, to be deferred: {other}"),
+    /// Puts a home at the end of the deferred queue: it released frames that could be taken back. One that is in the
+    /// queue keeps its place. Says whether it is new there. Homes that different cores defer at about the same time may
+    /// change places.
+    ///
+    /// # Panics
+    ///
+    /// When `block` is no home, or has no absent frame.
+    #[inline]
+    pub fn defer(&self, block: Block) -> bool {
+        let (_, shared) = self.known_home(block, "to be deferred");
+        if shared.deferred.load(Ordering::Relaxed) != NOT_DEFERRED {
+            return false;
         }
-        self.deferred.push_back(&mut self.table, block);
-        self.statistics.deferred += 1;
+        assert!(shared.absent.load(Ordering::Relaxed) > 0, "{block:?} has no absent frame, to be deferred");
+        self.note_deferred(&mut self.cache(), block, shared);
         true
     }
 
-    /// Takes a home out of the deferred queue, if it is in it.
-    pub(super) fn undefer(&mut self, block: Block) {
-        match &mut self.table.known(block).state {
-            BlockState::Whole { deferred: deferred @ true, .. } => *deferred = false,
-            _ => return,
+    /// Notes a home in the running core's cache, or what was the running core's: `cache` says which.
+    #[inline]
+    fn note_deferred(&self, cache: &mut Cache, block: Block, shared: &SharedRecord) {
+        if cache.deferred.len() >= cache.deferred.capacity() / 2 {
+            self.queue_most(cache);
         }
-        self.deferred.remove(&mut self.table, block);
-        self.statistics.deferred -= 1;
+        shared.deferred.store(NOTED + cache.index, Ordering::Relaxed);
+        cache.deferred.push(block.0 as u32);
+    }
+
+    /// Puts what a cache has noted into the queue, if the pool's lock is free or there is no room for more.
+    #[cold]
+    fn queue_most(&self, cache: &mut Cache) {
+        if cache.deferred.is_full() {
+            self.pool.lock().queue_noted(cache);
+        } else if let Some(mut pool) = self.pool.try_lock() {
+            pool.queue_noted(cache);
+        }
+    }
+
+    /// Puts what all caches have noted into the queue.
+    fn queue_all(&self) {
+        for cache in &self.caches {
+            let mut cache = cache.0.lock();
+            if !cache.deferred.is_empty() {
+                self.pool.lock().queue_noted(&mut cache);
+            }
+        }
+    }
+
+    /// Takes a home out of the deferred queue, if it is in it.
+    #[inline]
+    pub fn undefer(&self, block: Block) {
+        let (_, shared) = self.table.known(block);
+        // Another core may be putting what was noted into the queue; only the slot's holder takes a home out.
+        loop {
+            match shared.deferred.load(Ordering::Relaxed) {
+                NOT_DEFERRED => return,
+                QUEUED => return self.pool.lock().dequeue(block),
+                noted => self.forget_noted(noted, block, shared),
+            }
+        }
+    }
+
+    #[cold]
+    fn forget_noted(&self, noted: u8, block: Block, shared: &SharedRecord) {
+        let mut cache = self.caches[(noted - NOTED) as usize].0.lock();
+        if let Some(at) = cache.deferred.iter().position(|&other| u64::from(other) == block.0) {
+            cache.deferred.remove(at);
+            shared.deferred.store(NOT_DEFERRED, Ordering::Relaxed);
+        }
     }
 
     /// Moves a home to the end of the deferred queue, if it is in it.
-    pub(super) fn requeue(&mut self, block: Block) {
-        if matches!(self.table.known(block).state, BlockState::Whole { deferred: true, .. }) {
-            self.deferred.remove(&mut self.table, block);
-            self.deferred.push_back(&mut self.table, block);
+    pub fn requeue(&self, block: Block) {
+        self.queue_all();
+        let mut pool = self.pool.lock();
+        if self.table.known(block).1.deferred.load(Ordering::Relaxed) == QUEUED {
+            pool.dequeue(block);
+            pool.queue(block);
         }
     }
 
-    /// The home that has been in the deferred queue for longest.
-    pub(super) fn oldest_deferred(&self) -> Option<(Block, Owner)> {
-        let block = self.deferred.first()?;
+    /// The home that has been in the deferred queue for longest. It stays there.
+    pub fn oldest_deferred(&self) -> Option<(Block, Owner)> {
+        self.queue_all();
+        let block = self.pool.lock().deferred.first()?;
         Some((block, self.home_owner(block)?))
     }
 
-    /// Whose home `block` is.
-    pub(super) fn home_owner(&self, block: Block) -> Option<Owner> {
-        match self.table.record(block)?.state {
-            BlockState::Whole { owner, .. } => owner,
-            _ => None,
-        }
-    }
-
-    /// The lowest home above `after`. Looks at two sections' records at most.
-    pub(super) fn next_home(&self, after: Option<Block>) -> Option<(Block, Owner)> {
+    /// The home at the lowest address above `after`, or the lowest of all: for those who look at all of them, one a
+    /// call. Looks at two sections' records at most. Homes may come and go between calls.
+    pub fn next_home(&self, after: Option<Block>) -> Option<(Block, Owner)> {
         let start = after.map_or(0, |block| block.0 + 1);
         let sections = self.table.sections().get((start / SECTION_BLOCKS) as usize..)?;
         sections
             .iter()
-            .filter(|section| section.homes > 0)
+            .filter(|section| section.homes.load(Ordering::Relaxed) > 0)
             .flat_map(|section| section.blocks())
             .skip_while(|&block| block < start)
             .find_map(|block| Some((Block(block), self.home_owner(Block(block))?)))
     }
 
-    /// Ends a home and leaves the frames in `keep` in use one by one.
-    pub(super) fn dissolve(&mut self, block: Block, keep: &Bits512) -> Result<usize, Refusal> {
-        let record = self.table.known(block);
-        let BlockState::Whole { owner: Some(owner), .. } = record.state else {
-            panic!("{block:?} is no home to be dissolved: {}", record.state)
-        };
-        if record.pinned > 0 {
-            return Err(Refusal::Pinned);
+    /// Ends a home: the frames in `keep` stay in use as movable single frames, each owned as it was, and the others
+    /// become free. Returns how many became free.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Pinned`] when a frame of it is pinned; nothing changed.
+    ///
+    /// # Panics
+    ///
+    /// When `block` is no home.
+    pub fn dissolve(&self, block: Block, keep: &Bits512) -> Result<usize, Refusal> {
+        let (_, shared) = self.known_home(block, "to be dissolved");
+        if let noted @ NOTED.. = shared.deferred.load(Ordering::Relaxed) {
+            let mut cache = self.caches[(noted - NOTED) as usize].0.lock();
+            self.pool.lock().queue_noted(&mut cache);
         }
-        self.leave_home(block);
-        self.statistics.movable += keep.count();
-        self.break_into(block, &keep.not(), |page, _| {
-            let mut entry = FrameEntry::new(FrameState::InUse(Class::Movable));
-            entry.set_owner(owner, page);
-            entry
-        });
-        Ok(PAGES_PER_SLOT - keep.count())
+        self.pool_that_gains(|pool| {
+            if shared.pinned.load(Ordering::Relaxed) > 0 {
+                return Err(Refusal::Pinned);
+            }
+            let owner = shared.home();
+            if shared.deferred.load(Ordering::Relaxed) == QUEUED {
+                pool.dequeue(block);
+            }
+            self.leave_home(block);
+            pool.statistics.whole -= PAGES_PER_SLOT;
+            pool.statistics.movable += keep.count();
+            pool.break_into(block, &keep.not(), |page, entry| {
+                entry.set(FrameState::InUse(Class::Movable));
+                entry.set_owner(owner, page);
+            });
+            Ok(PAGES_PER_SLOT - keep.count())
+        })
     }
 
-    /// Ends a home that holds no page any more.
-    pub(super) fn end_home(&mut self, block: Block) {
-        self.leave_home(block);
-        self.retire(block);
+    /// Ends a home that holds no page any more: it becomes a free block. Pinned frames of it become orphans.
+    ///
+    /// # Panics
+    ///
+    /// When `block` is no home.
+    pub fn end_home(&self, block: Block) {
+        let shared = self.leave_home(block);
+        self.free_plain_block(block, shared);
     }
 
-    /// Takes a home out of the counts of homes.
-    fn leave_home(&mut self, block: Block) {
+    /// Makes a home a block in use as a whole and no more.
+    ///
+    /// # Panics
+    ///
+    /// When `block` is no home.
+    #[inline]
+    pub(super) fn leave_home(&self, block: Block) -> &'static SharedRecord {
+        let (section, shared) = self.known_home(block, "to end as a home");
         self.undefer(block);
-        let BlockState::Whole { owner: Some(_), absent, .. } = self.table.known(block).state else {
-            panic!("{block:?} is no home to end: {}", self.table.known(block).state)
-        };
-        self.table.section_mut(block).homes -= 1;
-        self.statistics.homes -= 1;
-        self.statistics.absent -= absent as usize;
-        self.statistics.home -= PAGES_PER_SLOT - absent as usize;
+        section.homes.fetch_sub(1, Ordering::Relaxed);
+        section.absent.fetch_sub(shared.absent.load(Ordering::Relaxed).into(), Ordering::Relaxed);
+        shared.set_home(None);
+        shared
+    }
+}
+
+impl Pool {
+    /// Puts what a cache has noted into the deferred queue.
+    fn queue_noted(&mut self, cache: &mut Cache) {
+        for number in cache.deferred.drain(..) {
+            self.queue(Block(number.into()));
+        }
     }
 
-    /// Makes a block in use as a whole, and in no count any more, free: all of it, or all but the pinned frames.
-    fn retire(&mut self, block: Block) {
-        let record = self.table.known(block);
-        if record.pinned == 0 {
+    /// Puts a home at the end of the deferred queue.
+    fn queue(&mut self, block: Block) {
+        self.deferred.push_back(&mut self.records, block);
+        self.table().known(block).1.deferred.store(QUEUED, Ordering::Relaxed);
+        self.statistics.deferred += 1;
+    }
+
+    /// Takes a home out of the deferred queue.
+    fn dequeue(&mut self, block: Block) {
+        self.deferred.remove(&mut self.records, block);
+        self.table().known(block).1.deferred.store(NOT_DEFERRED, Ordering::Relaxed);
+        self.statistics.deferred -= 1;
+    }
+
+    /// Makes a block in use as a whole, and no home, free: all of it, or all but the pinned frames.
+    pub(super) fn retire(&mut self, block: Block) {
+        let (_, shared) = self.table().known(block);
+        assert!(shared.hand(Holder::User, Holder::Pool), "{block:?} freed as a block, but is {shared}");
+        debug_assert!(matches!(self.records.known(block).state, BlockState::Whole));
+        if shared.pinned.load(Ordering::Relaxed) == 0 {
             self.freed(block.frame(0), PAGES_PER_SLOT);
-            self.statistics.free += PAGES_PER_SLOT;
-            self.give_block(block);
-            return;
+            return self.take_back_block(block);
         }
-        let BlockState::Whole { pinned, .. } = record.state else { panic!("{block:?} is {}", record.state) };
+        let mut pinned = Bits512::EMPTY;
+        let entries = self.table().known_entries(block.frame(0));
+        (0..PAGES_PER_SLOT).filter(|&index| entries[index].pins() > 0).for_each(|index| pinned.set(index));
+        self.statistics.whole -= PAGES_PER_SLOT;
         self.statistics.orphans += pinned.count();
-        self.break_into(block, &pinned.not(), |_, before| {
-            let mut entry = FrameEntry::new(FrameState::Orphan);
-            entry.pins = before.pins;
-            entry
+        self.break_into(block, &pinned.not(), |_, entry| {
+            entry.set_pinned(FrameState::Orphan);
+            entry.set_owner(None, 0);
         });
-    }
-
-    /// Says which page a frame of a broken block holds.
-    pub(super) fn set_owner(&mut self, frame: Frame, owner: Owner, page: usize) {
-        assert!(page < PAGES_PER_SLOT, "page {page} of a slot");
-        let (record, entries) = self.table.parts(frame.block());
-        let entry = &mut entries[frame.index()];
-        match &record.state {
-            BlockState::Broken { free, .. }
-                if !free.is_free(frame.index()) && matches!(entry.state(), FrameState::InUse(_)) =>
-            {
-                entry.set_owner(owner, page)
-            }
-            other => panic!("{frame:?} is not in use by itself, to have an owner: {other}"),
-        }
-    }
-
-    /// Which page a frame holds, or may hold: a frame of a home answers for its place in it, absent or not.
-    pub(super) fn owner(&self, frame: Frame) -> Option<(Owner, usize)> {
-        match &self.table.record(frame.block())?.state {
-            BlockState::Whole { owner, .. } => owner.map(|owner| (owner, frame.index())),
-            BlockState::Broken { free, .. } if !free.is_free(frame.index()) => self.table.entry(frame)?.owner(),
-            _ => None,
-        }
-    }
-
-    /// Pins a frame in use.
-    pub(super) fn pin(&mut self, frame: Frame) {
-        let index = frame.index();
-        let (record, entries) = self.table.parts(frame.block());
-        let entry = &mut entries[index];
-        let before = match &mut record.state {
-            BlockState::Whole { pinned, .. } => {
-                if !pinned.get(index) {
-                    pinned.set(index);
-                    entry.pins = 0;
-                }
-                entry.pins
-            }
-            BlockState::Broken { free, .. }
-                if !free.is_free(index) && matches!(entry.state(), FrameState::InUse(_)) =>
-            {
-                entry.pins
-            }
-            other => panic!("{frame:?} is not in use, to be pinned: {other}"),
-        };
-        record.pinned += (before == 0) as u16;
-        entry.pins = before.checked_add(1).unwrap_or_else(|| panic!("{frame:?} is pinned 2^32 times"));
-    }
-
-    /// Drops a pin. The last one of an orphan frees it.
-    pub(super) fn unpin(&mut self, frame: Frame) {
-        let index = frame.index();
-        assert!(self.pins(frame) > 0, "{frame:?} is not pinned");
-        let (record, entries) = self.table.parts(frame.block());
-        let entry = &mut entries[index];
-        entry.pins -= 1;
-        if entry.pins > 0 {
-            return;
-        }
-        record.pinned -= 1;
-        match &mut record.state {
-            BlockState::Whole { pinned, .. } => pinned.clear(index),
-            _ if entry.state() == FrameState::Orphan => {
-                self.statistics.orphans -= 1;
-                self.release(frame, 0);
-            }
-            _ => {}
-        }
-    }
-
-    /// How many pins a frame has.
-    pub(super) fn pins(&self, frame: Frame) -> u32 {
-        let pinned = match self.table.record(frame.block()).map(|record| &record.state) {
-            Some(BlockState::Whole { pinned, .. }) => pinned.get(frame.index()),
-            Some(BlockState::Broken { free, .. }) => !free.is_free(frame.index()),
-            _ => false,
-        };
-        if pinned { self.table.entry(frame).map_or(0, |entry| entry.pins) } else { 0 }
-    }
-
-    /// Whether any frame of a block is pinned.
-    pub(super) fn is_pinned(&self, block: Block) -> bool {
-        self.table.record(block).is_some_and(|record| record.pinned > 0)
     }
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::super::address::Block;
-use super::table::{BlockRecord, Table};
+use super::table::{BlockRecord, Records};
 
 /// No block. The numbers of real ones are small enough (`PHYSICAL_LIMIT`).
 const NIL: u32 = u32::MAX;
@@ -64,45 +64,45 @@ impl List {
     }
 
     #[inline]
-    fn links<'a>(&self, table: &'a mut Table, number: u32) -> &'a mut Links {
-        &mut table.known(Block(number.into())).links[self.chain as usize]
+    fn links<'a>(&self, records: &'a mut Records, number: u32) -> &'a mut Links {
+        &mut records.known(Block(number.into())).links[self.chain as usize]
     }
 
     /// Puts `block`, which is in no list of this chain, in front.
     #[inline]
-    pub(super) fn push_front(&mut self, table: &mut Table, block: Block) {
+    pub(super) fn push_front(&mut self, records: &mut Records, block: Block) {
         let number = block.0 as u32;
-        *self.links(table, number) = Links { next: self.first, previous: NIL };
+        *self.links(records, number) = Links { next: self.first, previous: NIL };
         match self.first {
             NIL => self.last = number,
-            first => self.links(table, first).previous = number,
+            first => self.links(records, first).previous = number,
         }
         self.first = number;
     }
 
     /// Puts `block`, which is in no list of this chain, at the end.
     #[inline]
-    pub(super) fn push_back(&mut self, table: &mut Table, block: Block) {
+    pub(super) fn push_back(&mut self, records: &mut Records, block: Block) {
         let number = block.0 as u32;
-        *self.links(table, number) = Links { next: NIL, previous: self.last };
+        *self.links(records, number) = Links { next: NIL, previous: self.last };
         match self.last {
             NIL => self.first = number,
-            last => self.links(table, last).next = number,
+            last => self.links(records, last).next = number,
         }
         self.last = number;
     }
 
     /// Takes `block`, which is in this list, out.
     #[inline]
-    pub(super) fn remove(&mut self, table: &mut Table, block: Block) {
-        let Links { next, previous } = *self.links(table, block.0 as u32);
+    pub(super) fn remove(&mut self, records: &mut Records, block: Block) {
+        let Links { next, previous } = *self.links(records, block.0 as u32);
         match previous {
             NIL => self.first = next,
-            previous => self.links(table, previous).next = next,
+            previous => self.links(records, previous).next = next,
         }
         match next {
             NIL => self.last = previous,
-            next => self.links(table, next).previous = previous,
+            next => self.links(records, next).previous = previous,
         }
     }
 }

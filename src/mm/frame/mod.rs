@@ -6,7 +6,7 @@
 //! | state | meaning |
 //! | --- | --- |
 //! | free | all 512 frames are free; part of a free run of 2⁰ to 2⁹ blocks |
-//! | whole | in use as one; perhaps the **home** of a slot, which then says how many frames are *absent* |
+//! | whole | taken as one; perhaps the **home** of a slot, which then says how many frames are *absent*; or in a cache, or zeroed |
 //! | broken | handed out by frames, of one class: movable or unmovable |
 //! | reserved | not ours: no RAM, in use since before this allocator, or held back at boot and not admitted yet |
 //!
@@ -28,13 +28,24 @@
 //! **Pins** hold a frame where it is. A pinned frame that is freed becomes an *orphan*: nobody gets it until the last
 //! pin is dropped.
 //!
-//! The records are a 16-byte entry per frame and 128 bytes per block, 0.4 % of RAM, kept by sections of 1 GiB: holes
-//! between banks of RAM cost nothing. Frame entries are written when a frame is handed out and never before, so boot
-//! touches the block records only, and an operation on a whole block touches no entry of its frames.
+//! **Caches**, one per core, stand in front of the pool: single frames of each class, groups, blocks. An allocation or
+//! a free takes the pool's lock only when its cache is empty or full. **Zeroed blocks** lie apart, filled by idle cores
+//! for those who ask. Both are free memory: before an allocation fails, all of it is taken back.
+//!
+//! The records are a 16-byte entry per frame and 144 bytes per block, 0.4 % of RAM, kept by sections of 1 GiB: holes
+//! between banks of RAM cost nothing. A block's frame entries are written when it is broken for the first time and never
+//! before, so boot touches the block records only, and an operation on a whole block touches no entry of its frames.
+//!
+//! # Locks
+//!
+//! | what | guarded by |
+//! | --- | --- |
+//! | free runs, free sets, their lists; the deferred queue; pins, orphans | the pool's lock ([`Rank::Frames`]) |
+//! | what a core's cache holds, the homes that it has noted | the cache's lock ([`Rank::Cache`], taken before the pool's) |
+//! | owner and absent frames of a home, the owner of a frame | its slot's lock; written atomically, so anyone may look |
+//! | the zeroed blocks | nothing: a lock-free stack |
 //!
 //! # Invariants
-//!
-//! One lock of [`Rank::Frames`] in [`Frames`] guards all of this.
 //!
 //! - FR-1: every frame is counted in exactly one of the sums of [`FrameStatistics`], and they make up the total.
 //! - FR-2: a free run is aligned to its length; its first block says its order and is in the list of that order.
@@ -42,36 +53,52 @@
 //! - FR-4: a broken block is in the list of its class and largest free order, in none when no frame of it is free, and
 //!   it is never free altogether.
 //! - FR-5: a broken block's largest run and count agree with its bitmap.
-//! - FR-6: a frame of a broken block that is not free has a valid entry: reserved, in use or orphan.
-//! - FR-7: a block's `pinned` counts its frames with pins; orphans have pins.
-//! - FR-8: exactly the homes that say so are in the deferred queue, and they have absent frames.
+//! - FR-6: every frame of a broken block has a valid entry, which says *free* exactly when the bitmap does. In other blocks
+//!   entries say *free*, or were never written.
+//! - FR-7: a block's `pinned` counts its frames with pins; orphans have pins; what is free or cached has none.
+//! - FR-8: exactly the homes that say so are in the deferred queue, or noted by the cache that they say; they have absent
+//!   frames.
+//! - FR-9: exactly the frames that say so are in a cache, in one list of their class, groups aligned.
+//! - FR-10: exactly the blocks that are out of the pool as a whole are held by somebody: a user, the cache that has them in
+//!   its list, the stack of zeroed blocks. Homes are a user's.
 
+mod cache;
 mod check;
+mod entry;
 mod free_set;
 mod home;
 mod list;
 pub mod memory_map;
+mod pin;
 mod pool;
+mod scarce;
 #[cfg(feature = "sim")]
 mod sim;
 mod statistics;
 mod table;
+mod zeroed;
 
+pub use cache::CacheLimits;
+pub use home::Home;
 pub use memory_map::{MemoryMap, MemoryMapFull};
 #[cfg(feature = "sim")]
 pub use sim::FreeObserver;
 pub use statistics::FrameStatistics;
 pub use table::PHYSICAL_LIMIT;
 
-use super::address::{Block, Frame, PAGE_SIZE, PAGES_PER_SLOT, PhysAddr};
-use super::bits::Bits512;
+use super::address::{Block, Frame, PAGE_SIZE, PhysAddr};
 use super::mmu::Mmu;
 use crate::sync::{Rank, Ranked};
+use cache::{CACHES, CoreCache, GROUP_ORDER, new_caches};
 use core::fmt;
 use core::num::NonZeroU32;
 use core::ops::Range;
-use pool::Pool;
-use table::Table;
+use core::sync::atomic::Ordering;
+use pool::{Pool, assert_order};
+use scarce::Scarcity;
+use statistics::CacheCounts;
+use table::{Records, Table};
+use zeroed::ZeroedBlocks;
 
 /// What a frame is for: whether its contents can be moved to another one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -159,7 +186,14 @@ impl core::error::Error for FramesError {}
 /// Misuse is a bug of the kernel and panics, in every build, naming the frame: freeing what is free, or is not RAM, or
 /// is used otherwise than the call says.
 pub struct Frames {
+    table: Table,
+    /// By core.
+    caches: [CoreCache; CACHES],
+    zeroed: ZeroedBlocks,
+    scarcity: Scarcity,
     pool: Ranked<Pool>,
+    #[cfg(feature = "sim")]
+    sim: sim::Hooks,
 }
 
 impl Frames {
@@ -176,8 +210,17 @@ impl Frames {
     pub unsafe fn new(machine: &impl Mmu, map: &mut MemoryMap) -> Result<Frames, FramesError> {
         let total = (map.total() / PAGE_SIZE as u64) as usize;
         // SAFETY: the caller's promise is the same.
-        let table = unsafe { Table::new(machine, map) }?;
-        Ok(Frames { pool: Ranked::new(Rank::Frames, Pool::new(table, map, total)) })
+        let records = unsafe { Records::new(machine, map) }?;
+        let pool = Pool::new(records, map, total);
+        Ok(Frames {
+            table: pool.table(),
+            caches: new_caches(total),
+            zeroed: ZeroedBlocks::new(total),
+            scarcity: Scarcity::new(),
+            #[cfg(feature = "sim")]
+            sim: pool.sim.clone(),
+            pool: Ranked::new(Rank::Frames, pool),
+        })
     }
 
     /// Makes the whole frames of `range` free, which boot held back ([`MemoryMap::hold`]).
@@ -187,38 +230,20 @@ impl Frames {
     /// When a frame of it was not held back, or was admitted before.
     pub fn admit(&self, range: Range<PhysAddr>) {
         let (start, end) = (range.start.0.div_ceil(PAGE_SIZE as u64), range.end.frame().0);
-        self.pool.lock().admit(start..end.max(start))
+        self.pool_that_gains(|pool| pool.admit(start..end.max(start)))
     }
 
-    /// Takes a block, from the smallest run of free ones.
+    /// Takes a block, from the smallest run of free ones. Zeroed blocks are taken last.
     #[inline]
     pub fn allocate_block(&self) -> Option<Block> {
-        let mut pool = self.pool.lock();
-        #[cfg(feature = "sim")]
-        if pool.sim.fails() {
+        if self.fails() {
             return None;
         }
-        pool.allocate_block()
-    }
-
-    /// Takes a block as the home of a slot that will hold pages in all but `absent` of its frames. Absent frames can be taken
-    /// back, so the home is in the deferred queue until it has none.
-    #[inline]
-    pub fn allocate_home(&self, owner: Owner, absent: usize) -> Option<Block> {
-        let mut pool = self.pool.lock();
-        #[cfg(feature = "sim")]
-        if pool.sim.fails() {
-            return None;
+        let cached = self.pop_block(&mut self.cache());
+        match cached {
+            Some((block, _)) => Some(block),
+            None => self.allocate_uncached_block().map(|(block, _)| block),
         }
-        let block = pool.allocate_block()?;
-        pool.make_home(block, owner);
-        if absent < PAGES_PER_SLOT {
-            pool.set_absent(block, absent);
-        }
-        if absent > 0 {
-            pool.defer(block);
-        }
-        Some(block)
     }
 
     /// Gives back a block from [`Frames::allocate_block`] that is no home. Pinned frames of it become orphans.
@@ -228,7 +253,9 @@ impl Frames {
     /// When the block is not in use as a whole, or is a home.
     #[inline]
     pub fn free_block(&self, block: Block) {
-        self.pool.lock().free_block(block)
+        let (_, shared) = self.table.known(block);
+        assert!(shared.is_plain(), "{block:?} freed as a block, but is {shared}");
+        self.free_plain_block(block, shared)
     }
 
     /// Takes an aligned run of 2^`order` frames, `order` at most 8, unowned and unpinned.
@@ -238,12 +265,18 @@ impl Frames {
     /// When `order` is above 8.
     #[inline]
     pub fn allocate(&self, order: u32, class: Class) -> Option<Frame> {
-        let mut pool = self.pool.lock();
-        #[cfg(feature = "sim")]
-        if pool.sim.fails() {
+        if self.fails() {
             return None;
         }
-        pool.allocate(order, class)
+        let cached = match (order, class) {
+            (0, _) => self.allocate_cached::<0>(class),
+            (GROUP_ORDER, Class::Movable) => self.allocate_cached::<GROUP_ORDER>(class),
+            _ => None,
+        };
+        match cached {
+            Some(_) => cached,
+            None => self.allocate_uncached(order, class),
+        }
     }
 
     /// Gives an aligned run of 2^`order` frames back: what [`Frames::allocate`] gave, a part of it or several together,
@@ -254,188 +287,73 @@ impl Frames {
     /// When a frame of it is not in use by itself, or `frame` is not aligned to the order.
     #[inline]
     pub fn free(&self, frame: Frame, order: u32) {
-        self.pool.lock().free(frame, order)
+        assert_order(frame, order);
+        let cached = match order {
+            0 => self.free_cached::<0>(frame),
+            GROUP_ORDER => self.free_cached::<GROUP_ORDER>(frame),
+            _ => false,
+        };
+        if !cached {
+            self.free_uncached(frame, order);
+        }
     }
 
-    /// Makes a block from [`Frames::allocate_block`] the home of a slot. All its frames are absent at first.
-    ///
-    /// # Panics
-    ///
-    /// When the block is not in use as a whole, or is a home already.
-    #[inline]
-    pub fn make_home(&self, block: Block, owner: Owner) {
-        self.pool.lock().make_home(block, owner)
+    #[cold]
+    fn free_uncached(&self, frame: Frame, order: u32) {
+        self.pool_that_gains(|pool| pool.free(frame, order))
     }
 
-    /// Whose home `block` is.
-    #[inline]
-    pub fn home_owner(&self, block: Block) -> Option<Owner> {
-        self.pool.lock().home_owner(block)
-    }
-
-    /// Says how many frames of a home hold no page: they count as available. With none left, the home leaves the
-    /// deferred queue.
-    ///
-    /// # Panics
-    ///
-    /// When `block` is no home, or `absent` is above 512.
-    #[inline]
-    pub fn set_absent(&self, block: Block, absent: usize) {
-        self.pool.lock().set_absent(block, absent)
-    }
-
-    /// How many frames of a home are absent; `None` for a block that is no home.
-    #[inline]
-    pub fn absent(&self, block: Block) -> Option<usize> {
-        self.pool.lock().absent(block)
-    }
-
-    /// Puts a home at the end of the deferred queue: it released frames that could be taken back. One that is in the
-    /// queue keeps its place. Says whether it is new there.
-    ///
-    /// # Panics
-    ///
-    /// When `block` is no home, or has no absent frame.
-    #[inline]
-    pub fn defer(&self, block: Block) -> bool {
-        self.pool.lock().defer(block)
-    }
-
-    /// Takes a home out of the deferred queue, if it is in it.
-    #[inline]
-    pub fn undefer(&self, block: Block) {
-        self.pool.lock().undefer(block)
-    }
-
-    /// Moves a home to the end of the deferred queue, if it is in it.
-    #[inline]
-    pub fn requeue(&self, block: Block) {
-        self.pool.lock().requeue(block)
-    }
-
-    /// The home that has been in the deferred queue for longest. It stays there.
-    #[inline]
-    pub fn oldest_deferred(&self) -> Option<(Block, Owner)> {
-        self.pool.lock().oldest_deferred()
-    }
-
-    /// Ends a home: the frames in `keep` stay in use as movable single frames, each owned as it was, and the others
-    /// become free. Returns how many became free.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::Pinned`] when a frame of it is pinned; nothing changed.
-    ///
-    /// # Panics
-    ///
-    /// When `block` is no home.
-    pub fn dissolve(&self, block: Block, keep: &Bits512) -> Result<usize, Refusal> {
-        self.pool.lock().dissolve(block, keep)
-    }
-
-    /// Ends a home that holds no page any more: it becomes a free block. Pinned frames of it become orphans.
-    ///
-    /// # Panics
-    ///
-    /// When `block` is no home.
-    #[inline]
-    pub fn end_home(&self, block: Block) {
-        self.pool.lock().end_home(block)
-    }
-
-    /// Says which page (0..512) of which slot a frame holds. Frames of a home need no telling.
-    ///
-    /// # Panics
-    ///
-    /// When the frame is not in use by itself, or `page` is above 511.
-    #[inline]
-    pub fn set_owner(&self, frame: Frame, owner: Owner, page: usize) {
-        self.pool.lock().set_owner(frame, owner, page)
-    }
-
-    /// Which page of which slot a frame holds; a frame of a home answers for its place there, absent or not.
-    #[inline]
-    pub fn owner(&self, frame: Frame) -> Option<(Owner, usize)> {
-        self.pool.lock().owner(frame)
-    }
-
-    /// Pins a frame that is in use, once more.
-    ///
-    /// # Panics
-    ///
-    /// When the frame is free, reserved or an orphan.
-    #[inline]
-    pub fn pin(&self, frame: Frame) {
-        self.pool.lock().pin(frame)
-    }
-
-    /// Drops one pin of a frame. An orphan becomes free with the last one.
-    ///
-    /// # Panics
-    ///
-    /// When the frame is not pinned.
-    #[inline]
-    pub fn unpin(&self, frame: Frame) {
-        self.pool.lock().unpin(frame)
-    }
-
-    /// How many pins a frame has.
-    #[inline]
-    pub fn pins(&self, frame: Frame) -> u32 {
-        self.pool.lock().pins(frame)
-    }
-
-    /// Whether any frame of a block is pinned, orphans among them.
-    #[inline]
-    pub fn is_pinned(&self, block: Block) -> bool {
-        self.pool.lock().is_pinned(block)
-    }
-
-    /// The home at the lowest address above `after`, or the lowest of all: for those who look at all of them, one a
-    /// call. Homes may come and go between calls.
-    pub fn next_home(&self, after: Option<Block>) -> Option<(Block, Owner)> {
-        self.pool.lock().next_home(after)
-    }
-
-    /// All counts, at one moment.
+    /// All counts. They are those of one moment when nobody allocates or frees meanwhile; they add up always.
     pub fn statistics(&self) -> FrameStatistics {
-        self.pool.lock().statistics
+        let mut counts = CacheCounts::default();
+        self.caches.iter().for_each(|cache| counts.add(&cache.0.lock()));
+        self.complete(&counts, &self.pool.lock())
     }
 
-    /// All counts, unless the frames are locked: for crash reports.
+    /// All counts, unless frames are locked: for crash reports.
     pub fn try_statistics(&self) -> Option<FrameStatistics> {
-        self.pool.try_lock().map(|pool| pool.statistics)
+        let mut counts = CacheCounts::default();
+        for cache in &self.caches {
+            counts.add(&*cache.0.try_lock()?);
+        }
+        Some(self.complete(&counts, &*self.pool.try_lock()?))
     }
 
-    /// Verifies every invariant, in time that grows with RAM: for tests.
+    fn complete(&self, caches: &CacheCounts, pool: &Pool) -> FrameStatistics {
+        let (mut homes, mut absent) = (0, 0);
+        for section in self.table.sections() {
+            homes += section.homes.load(Ordering::Relaxed) as usize;
+            absent += section.absent.load(Ordering::Relaxed) as usize;
+        }
+        pool.statistics.complete(caches, homes, absent, self.zeroed())
+    }
+
+    /// Verifies every invariant, in time that grows with RAM: for tests, while nobody else uses the frames.
     ///
     /// # Panics
     ///
     /// When one does not hold; the message begins with its number.
     pub fn check(&self) {
-        self.pool.lock().check()
-    }
-}
-
-#[cfg(feature = "sim")]
-impl Frames {
-    /// Calls `observer` whenever frames become free, before anyone can have them.
-    pub fn observe_free(&self, observer: FreeObserver) {
-        self.pool.lock().sim.observer = Some(observer);
+        self.with_all_caches(|caches, pool| {
+            check::Check::new(self, caches, pool).all();
+        });
     }
 
-    /// Makes the `n`-th allocation from now (1 is the next one) fail, of a block or of frames, and no other.
-    ///
-    /// # Panics
-    ///
-    /// When `n` is 0.
-    pub fn fail_after(&self, n: u64) {
-        assert!(n > 0, "the next allocation is the first");
-        self.pool.lock().sim.until_failure = Some(n);
+    /// Whether the allocation that begins must fail, because a test says so.
+    #[inline]
+    fn fails(&self) -> bool {
+        #[cfg(feature = "sim")]
+        return self.sim.fails();
+        #[cfg(not(feature = "sim"))]
+        false
     }
 
-    /// Calls a failure off. Returns whether it had yet to happen.
-    pub fn fail_never(&self) -> bool {
-        self.pool.lock().sim.until_failure.take().is_some()
+    /// Tells who watches that `count` frames from `first` are about to be free.
+    #[inline]
+    fn tell_freed(&self, first: Frame, count: usize) {
+        #[cfg(feature = "sim")]
+        self.sim.freed(first, count);
+        #[cfg(not(feature = "sim"))]
+        let _ = (first, count);
     }
 }

@@ -1,13 +1,15 @@
-//! The buddy allocator: free runs of blocks above 2 MiB, free sets of broken blocks below.
+//! The pool, a buddy allocator: free runs of blocks above 2 MiB, free sets of broken blocks below.
 #![forbid(unsafe_code)]
 
 use super::super::address::{Block, Frame, PAGE_SIZE, PAGES_PER_SLOT};
+use super::super::bits::Bits512;
 use super::Class;
+use super::entry::{FrameEntry, FrameState};
 use super::free_set::{BLOCK_ORDER, FreeSet, MAX_FRAME_ORDER};
 use super::list::{Chain, List};
 use super::memory_map::MemoryMap;
 use super::statistics::FrameStatistics;
-use super::table::{BlockRecord, BlockState, FrameEntry, FrameState, Table};
+use super::table::{BlockState, Holder, Records, Table};
 use core::ops::Range;
 
 /// Order of the largest free run: 1 GiB.
@@ -33,15 +35,15 @@ impl<const N: usize> Lists<N> {
     }
 
     #[inline]
-    fn push(&mut self, table: &mut Table, index: u32, block: Block) {
-        self.lists[index as usize].push_front(table, block);
+    fn push(&mut self, records: &mut Records, index: u32, block: Block) {
+        self.lists[index as usize].push_front(records, block);
         self.occupied |= 1 << index;
     }
 
     #[inline]
-    fn remove(&mut self, table: &mut Table, index: u32, block: Block) {
+    fn remove(&mut self, records: &mut Records, index: u32, block: Block) {
         let list = &mut self.lists[index as usize];
-        list.remove(table, block);
+        list.remove(records, block);
         if list.first().is_none() {
             self.occupied &= !(1 << index);
         }
@@ -58,9 +60,17 @@ impl<const N: usize> Lists<N> {
     }
 }
 
-/// All that the lock of [`Frames`](super::Frames) guards.
+/// Whether an allocation may take from a block of the other class.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Spill {
+    Never,
+    Allowed,
+}
+
+/// What the lock of [`Frames`](super::Frames) guards. In its statistics, frames and blocks in caches, zeroed blocks and
+/// homes count as in use: the pool does not have them.
 pub(super) struct Pool {
-    pub(super) table: Table,
+    pub(super) records: Records,
     /// Free runs of blocks, by order less [`BLOCK_ORDER`].
     pub(super) runs: Lists<10>,
     /// Broken blocks with free frames, by class and largest free order.
@@ -73,10 +83,10 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// All RAM of `map` free, less what `table` was carved from; `total` frames in all.
-    pub(super) fn new(table: Table, map: &MemoryMap, total: usize) -> Pool {
+    /// All RAM of `map` free, less what `records` was carved from; `total` frames in all.
+    pub(super) fn new(records: Records, map: &MemoryMap, total: usize) -> Pool {
         let mut pool = Pool {
-            table,
+            records,
             runs: Lists::new(),
             broken: [Lists::new(), Lists::new()],
             deferred: List::new(Chain::Age),
@@ -94,6 +104,12 @@ impl Pool {
         pool
     }
 
+    /// What can be reached without the lock, too.
+    #[inline]
+    pub(super) fn table(&self) -> Table {
+        self.records.table
+    }
+
     /// Makes reserved frames free. Blocks that are only in part ours are set aside for unmovable frames: they can
     /// never be a block of the application's.
     fn add(&mut self, frames: Range<u64>) {
@@ -108,7 +124,7 @@ impl Pool {
         if whole.end * per_block < frames.end {
             self.add_part(Block(whole.end), whole.end * per_block..frames.end);
         }
-        self.table.set_free(whole.clone());
+        self.records.set_free(whole.clone());
         // From the top, so that the lists start at the lowest addresses.
         let mut end = whole.end;
         while whole.start < end {
@@ -120,18 +136,21 @@ impl Pool {
 
     /// Makes some frames of `block` free that are not, and never were.
     fn add_part(&mut self, block: Block, frames: Range<u64>) {
-        let (record, entries) = self.table.parts(block);
+        let entries = self.records.write_entries(block);
+        let record = self.records.known(block);
         let listed = match record.state {
             BlockState::Broken { listed, .. } => listed,
             _ => {
-                entries.fill(FrameEntry::new(FrameState::Reserved));
+                entries.iter().for_each(|entry| entry.set(FrameState::Reserved));
                 record.state = BlockState::Broken { class: Class::Unmovable, free: FreeSet::EMPTY, listed: None };
                 None
             }
         };
         if let BlockState::Broken { free, .. } = &mut record.state {
             let first = Frame(frames.start).index();
-            free.give_range(first..first + (frames.end - frames.start) as usize, &mut self.statistics.free_runs);
+            let range = first..first + (frames.end - frames.start) as usize;
+            entries[range.clone()].iter().for_each(|entry| entry.set(FrameState::Free));
+            free.give_range(range, &mut self.statistics.free_runs);
             let now = free.largest();
             self.relist(block, listed, now);
         }
@@ -158,14 +177,13 @@ impl Pool {
     }
 
     fn assert_reserved(&mut self, block: Block, index: usize, count: usize) {
-        let (record, entries) = self.table.parts(block);
-        let reserved = match &record.state {
+        let reserved = match &self.records.known(block).state {
             BlockState::Reserved => true,
-            BlockState::Broken { free, .. } => {
-                let held = |index: usize| !free.is_free(index) && entries[index].state() == FrameState::Reserved;
-                (index..index + count).all(held)
+            BlockState::Broken { .. } => {
+                let held = |entry: &FrameEntry| entry.is(FrameState::Reserved);
+                self.table().entries(block).is_some_and(|entries| entries[index..index + count].iter().all(held))
             }
-            BlockState::Free { .. } | BlockState::Whole { .. } => false,
+            BlockState::Free { .. } | BlockState::Whole => false,
         };
         assert!(reserved, "{:?} and {count} frames from there on were not held back", block.frame(index));
     }
@@ -174,22 +192,26 @@ impl Pool {
     #[inline]
     pub(super) fn take_block(&mut self) -> Option<Block> {
         let (block, index) = self.runs.first_from(0)?;
-        let order = BLOCK_ORDER + index;
+        self.split_run(block, BLOCK_ORDER + index, BLOCK_ORDER);
+        Some(block)
+    }
+
+    /// Takes the first 2^`wanted` frames of the free run of 2^`order` at `block`; what is left are runs again.
+    fn split_run(&mut self, block: Block, order: u32, wanted: u32) {
         self.remove_run(block, order);
-        for order in (BLOCK_ORDER..order).rev() {
+        for order in (wanted..order).rev() {
             self.push_run(Block(block.0 + (1 << (order - BLOCK_ORDER))), order);
         }
-        Some(block)
     }
 
     /// Makes `block`, in use until now, a free one, and one run with its buddies.
     pub(super) fn give_block(&mut self, block: Block) {
-        let record = self.table.known(block);
+        let record = self.records.known(block);
         record.state = BlockState::Free { run: None };
         let (mut start, mut order) = (block.0, BLOCK_ORDER);
         while order < MAX_ORDER {
             let buddy = Block(start ^ (1 << (order - BLOCK_ORDER)));
-            let state = self.table.record(buddy).map(|record| &record.state);
+            let state = self.records.record(buddy).map(|record| &record.state);
             if !matches!(state, Some(BlockState::Free { run: Some(run) }) if *run == order) {
                 break;
             }
@@ -201,32 +223,73 @@ impl Pool {
     }
 
     fn push_run(&mut self, block: Block, order: u32) {
-        let record = self.table.known(block);
+        let record = self.records.known(block);
         record.state = BlockState::Free { run: Some(order) };
-        self.runs.push(&mut self.table, order - BLOCK_ORDER, block);
+        self.runs.push(&mut self.records, order - BLOCK_ORDER, block);
         self.statistics.free_runs[order as usize] += 1;
     }
 
     fn remove_run(&mut self, block: Block, order: u32) {
-        self.runs.remove(&mut self.table, order - BLOCK_ORDER, block);
-        let record = self.table.known(block);
+        self.runs.remove(&mut self.records, order - BLOCK_ORDER, block);
+        let record = self.records.known(block);
         record.state = BlockState::Free { run: None };
         self.statistics.free_runs[order as usize] -= 1;
     }
 
+    /// Takes a block, in use as a whole from now on.
+    pub(super) fn allocate_block(&mut self) -> Option<Block> {
+        let block = self.take_block()?;
+        self.hand_out(block, Holder::User);
+        Some(block)
+    }
+
+    /// Takes up to `most` blocks for a cache, all from the smallest run there is.
+    pub(super) fn take_blocks(&mut self, most: u32) -> Range<u64> {
+        let Some((block, index)) = self.runs.first_from(0) else { return 0..0 };
+        let order = index.min(most.ilog2());
+        self.split_run(block, BLOCK_ORDER + index, BLOCK_ORDER + order);
+        let blocks = block.0..block.0 + (1 << order);
+        blocks.clone().for_each(|block| self.hand_out(Block(block), Holder::Cache));
+        blocks
+    }
+
+    fn hand_out(&mut self, block: Block, holder: Holder) {
+        self.records.known(block).state = BlockState::Whole;
+        self.table().known(block).1.set_holder(holder);
+        self.statistics.free -= PAGES_PER_SLOT;
+        self.statistics.whole += PAGES_PER_SLOT;
+    }
+
+    /// Takes back a block that was out as a whole, has no pinned frame, and is in no list. Nobody is told.
+    pub(super) fn take_back_block(&mut self, block: Block) {
+        debug_assert!(matches!(self.records.known(block).state, BlockState::Whole), "{block:?} was not out");
+        self.table().known(block).1.set_holder(Holder::Pool);
+        self.statistics.whole -= PAGES_PER_SLOT;
+        self.statistics.free += PAGES_PER_SLOT;
+        self.give_block(block);
+    }
+
+    /// Breaks a free block for frames of `class`. It is in no list until something was taken from it.
+    fn break_free_block(&mut self, class: Class) -> Option<Block> {
+        let block = self.take_block()?;
+        self.records.write_entries(block);
+        self.statistics.free_runs[BLOCK_ORDER as usize] += 1;
+        self.records.known(block).state = BlockState::Broken { class, free: FreeSet::FULL, listed: None };
+        Some(block)
+    }
+
     /// A block to take 2^`order` frames for `class` from: a broken one of its class, the fullest first; or a free one,
-    /// broken for it; or a broken one of the other class.
+    /// broken for it; or, if the frames may spill, a broken one of the other class.
     #[inline]
-    fn choose(&mut self, order: u32, class: Class) -> Option<Block> {
+    fn choose(&mut self, order: u32, class: Class, spill: Spill) -> Option<Block> {
         if let Some((block, _)) = self.broken[class as usize].first_from(order) {
             return Some(block);
         }
-        if let Some(block) = self.take_block() {
-            self.statistics.free_runs[BLOCK_ORDER as usize] += 1;
-            // Listed by what is left of it, once the caller has taken from it.
-            let record = self.table.known(block);
-            record.state = BlockState::Broken { class, free: FreeSet::FULL, listed: None };
+        if let Some(block) = self.break_free_block(class) {
             return Some(block);
+        }
+        if spill == Spill::Never {
+            return None;
         }
         let (block, _) = self.broken[class.other() as usize].first_from(order)?;
         match class {
@@ -238,123 +301,202 @@ impl Pool {
 
     /// Takes an aligned run of 2^`order` frames.
     #[inline]
-    pub(super) fn allocate(&mut self, order: u32, class: Class) -> Option<Frame> {
-        assert!(order <= MAX_FRAME_ORDER, "order {order} frames: only whole blocks are larger than order 8");
-        let block = self.choose(order, class)?;
-        let (record, entries) = self.table.parts(block);
+    pub(super) fn allocate(&mut self, order: u32, class: Class, spill: Spill) -> Option<Frame> {
+        let block = self.choose(order, class, spill)?;
+        let mut taken = None;
+        self.take_from(block, order, class, 1, |frame, entries| {
+            entries.iter().for_each(|entry| entry.allocate(class));
+            taken = Some(frame);
+        });
+        taken
+    }
+
+    /// Takes up to `count` runs of 2^`order` frames of `class`, without spilling, and calls `put` with each and its
+    /// entries. A free block is broken for the first one at most, and only if it `may_break` one.
+    pub(super) fn take_runs(
+        &mut self,
+        order: u32,
+        class: Class,
+        count: u32,
+        may_break: bool,
+        mut put: impl FnMut(Frame, &'static [FrameEntry]),
+    ) {
+        let mut left = count;
+        while left > 0 {
+            let block = match self.broken[class as usize].first_from(order) {
+                Some((block, _)) => block,
+                None if may_break && left == count => match self.break_free_block(class) {
+                    Some(block) => block,
+                    None => return,
+                },
+                None => return,
+            };
+            left -= self.take_from(block, order, class, left, &mut put);
+        }
+    }
+
+    /// Takes up to `count` runs from one broken block that has one; returns how many.
+    #[inline]
+    fn take_from(
+        &mut self,
+        block: Block,
+        order: u32,
+        class: Class,
+        count: u32,
+        mut put: impl FnMut(Frame, &'static [FrameEntry]),
+    ) -> u32 {
+        let entries = self.records.write_entries(block);
+        let record = self.records.known(block);
         let BlockState::Broken { free, listed, .. } = &mut record.state else {
             panic!("FR-4: {block:?} is in a list of broken blocks and is {}", record.state)
         };
         let before = *listed;
-        let Some((index, found)) = free.take(order, &mut self.statistics.free_runs) else {
-            panic!("FR-5: {block:?} is listed as having order {order} and has not")
-        };
-        entries[index..index + (1 << order)].fill(FrameEntry::new(FrameState::InUse(class)));
-        // Only taking from a largest run can leave a smaller one the largest.
-        if before.is_none_or(|largest| found == largest) {
-            let now = free.largest();
-            self.relist(block, before, now);
+        let (mut taken, mut largest_gone) = (0, before.is_none());
+        if order == 0 && count > 1 {
+            while taken < count
+                && let Some((first, mut frames)) = free.take_some(count - taken, &mut self.statistics.free_runs)
+            {
+                taken += frames.count_ones();
+                while frames != 0 {
+                    let index = first + frames.trailing_zeros() as usize;
+                    put(block.frame(index), &entries[index..index + 1]);
+                    frames &= frames - 1;
+                }
+            }
+            largest_gone = true;
+        } else {
+            while taken < count
+                && let Some((index, found)) = free.take(order, &mut self.statistics.free_runs)
+            {
+                // Only taking from a largest run can leave a smaller one the largest.
+                largest_gone |= before == Some(found);
+                put(block.frame(index), &entries[index..index + (1 << order)]);
+                taken += 1;
+            }
         }
-        self.statistics.free -= 1 << order;
-        *self.statistics.in_use(class) += 1 << order;
-        Some(block.frame(index))
+        assert!(taken > 0, "FR-5: {block:?} is listed as having order {order} and has not");
+        if largest_gone {
+            let now = free.largest();
+            if now != before || before.is_none() {
+                self.relist(block, before, now);
+            }
+        }
+        self.statistics.free -= (taken as usize) << order;
+        *self.statistics.in_use(class) += (taken as usize) << order;
+        taken
     }
 
     /// Gives 2^`order` frames in use back. Pinned ones become orphans.
     #[inline]
     pub(super) fn free(&mut self, frame: Frame, order: u32) {
-        assert!(order <= MAX_FRAME_ORDER, "order {order} frames: only whole blocks are larger than order 8");
         let (index, frames) = (frame.index(), 1 << order);
-        assert!(index.is_multiple_of(frames), "{frame:?} freed with order {order}, to which it is not aligned");
-        let (record, entries) = self.table.parts(frame.block());
-        let BlockState::Broken { free, .. } = &mut record.state else {
-            panic!("{frame:?} freed in a block that is {}", record.state)
-        };
-        assert!(!free.any_free(index, order), "{frame:?} (order {order}) freed twice");
+        let entries = self.table().known_entries(frame);
         let mut orphans = 0;
-        for entry in &mut entries[index..index + frames] {
-            let FrameState::InUse(class) = entry.state() else {
-                panic!("{frame:?} (order {order}) freed, but a frame of it is {:?}", entry.state())
+        for entry in &entries[index..index + frames] {
+            let class = match entry.state() {
+                FrameState::InUse(class) => class,
+                other => self.not_in_use(frame, order, other),
             };
             *self.statistics.in_use(class) -= 1;
-            if entry.pins > 0 {
-                entry.set_state(FrameState::Orphan);
+            if entry.pins() > 0 {
+                entry.set_pinned(FrameState::Orphan);
                 orphans += 1;
             }
         }
         if orphans == 0 {
-            let change = give(record, &mut self.statistics, index, order);
-            return self.released(frame, order, change);
+            return self.release(frame, order);
         }
         self.statistics.orphans += orphans;
         for frame in (index..index + frames).map(|index| frame.block().frame(index)) {
-            if self.pins(frame) == 0 {
+            if entries[frame.index()].pins() == 0 {
                 self.release(frame, 0);
             }
         }
     }
 
-    /// Makes frames of a broken block free that no count has any more.
-    pub(super) fn release(&mut self, frame: Frame, order: u32) {
-        let change = give(self.table.known(frame.block()), &mut self.statistics, frame.index(), order);
-        self.released(frame, order, change);
-    }
-
-    /// Does what is left to do once frames are free: the block may belong in another list.
-    #[inline]
-    fn released(&mut self, frame: Frame, order: u32, change: Change) {
-        self.freed(frame, 1 << order);
-        if change.now > change.before {
-            self.relist(frame.block(), change.before, change.now);
+    #[cold]
+    fn not_in_use(&self, frame: Frame, order: u32, state: FrameState) -> ! {
+        let (_, shared) = self.table().known(frame.block());
+        match state {
+            FrameState::Free | FrameState::Cached(_) if shared.is_with(Holder::Pool) => {
+                panic!("{frame:?} (order {order}) freed twice: a frame of it is {state:?}")
+            }
+            _ => panic!("{frame:?} (order {order}) freed, but a frame of it is {state:?}, its block {shared}"),
         }
     }
 
-    /// Makes `block` a broken one of movable frames, with `free` free and the entries of the others made by `entry`
-    /// from their indices and what they were.
-    pub(super) fn break_into(
-        &mut self,
-        block: Block,
-        free: &super::Bits512,
-        mut entry: impl FnMut(usize, FrameEntry) -> FrameEntry,
-    ) {
-        let (record, entries) = self.table.parts(block);
+    /// Makes frames of a broken block free that no count has any more, and tells who watches.
+    pub(super) fn release(&mut self, frame: Frame, order: u32) {
+        self.freed(frame, 1 << order);
+        self.take_back(frame, order);
+    }
+
+    /// Makes frames of a broken block free that no count has any more.
+    #[inline]
+    fn take_back(&mut self, frame: Frame, order: u32) {
+        let (block, index) = (frame.block(), frame.index());
+        for entry in &self.table().known_entries(frame)[index..index + (1 << order)] {
+            entry.set(FrameState::Free);
+        }
+        let record = self.records.known(block);
+        let BlockState::Broken { free, listed, .. } = &mut record.state else {
+            panic!("{frame:?} released in a block that is {}", record.state)
+        };
+        let (before, now) = (*listed, Some(free.give(index, order, &mut self.statistics.free_runs)));
+        self.statistics.free += 1 << order;
+        if now > before {
+            self.relist(block, before, now);
+        }
+    }
+
+    /// Takes 2^`order` frames of `class` back from a cache.
+    pub(super) fn take_back_cached(&mut self, frame: Frame, order: u32, class: Class) {
+        *self.statistics.in_use(class) -= 1 << order;
+        self.take_back(frame, order);
+    }
+
+    /// Makes `block`, out as a whole and in no count, a broken one of movable frames, with `free` free and `keep` called
+    /// for the entries of the others.
+    pub(super) fn break_into(&mut self, block: Block, free: &Bits512, keep: impl Fn(usize, &FrameEntry)) {
+        let entries = self.records.write_entries(block);
+        for index in free.not().runs().flatten() {
+            keep(index, &entries[index]);
+        }
+        for range in free.runs() {
+            self.freed(block.frame(range.start), range.len());
+        }
         let mut set = FreeSet::EMPTY;
         for range in free.runs() {
             set.give_range(range, &mut self.statistics.free_runs);
         }
-        for index in free.not().runs().flatten() {
-            entries[index] = entry(index, entries[index]);
-        }
-        record.state = BlockState::Broken { class: Class::Movable, free: set, listed: None };
+        self.table().known(block).1.set_holder(Holder::Pool);
+        self.records.known(block).state = BlockState::Broken { class: Class::Movable, free: set, listed: None };
         self.statistics.free += set.count();
-        for range in free.runs() {
-            self.freed(block.frame(range.start), range.len());
-        }
         self.relist(block, None, set.largest());
     }
 
     /// Moves a broken block from the list of order `before` to that of its largest free run, which is `now`; free
     /// altogether, it becomes a free block.
     fn relist(&mut self, block: Block, before: Option<u32>, now: Option<u32>) {
-        let BlockState::Broken { class, listed, .. } = &mut self.table.known(block).state else {
+        let BlockState::Broken { class, listed, .. } = &mut self.records.known(block).state else {
             panic!("FR-4: {block:?} is not broken")
         };
         *listed = now;
         let lists = &mut self.broken[*class as usize];
         if let Some(order) = before {
-            lists.remove(&mut self.table, order, block);
+            lists.remove(&mut self.records, order, block);
         }
         match now {
             Some(BLOCK_ORDER) => {
                 self.statistics.free_runs[BLOCK_ORDER as usize] -= 1;
                 self.give_block(block);
             }
-            Some(order) => lists.push(&mut self.table, order, block),
+            Some(order) => lists.push(&mut self.records, order, block),
             None => {}
         }
     }
 
-    /// Tells who watches that `count` frames from `first` are free now.
+    /// Tells who watches that `count` frames from `first` are about to be free.
     #[inline]
     pub(super) fn freed(&self, first: Frame, count: usize) {
         #[cfg(feature = "sim")]
@@ -362,23 +504,6 @@ impl Pool {
         #[cfg(not(feature = "sim"))]
         let _ = (first, count);
     }
-}
-
-/// Order of a broken block's largest free run, before frames were freed and after.
-struct Change {
-    before: Option<u32>,
-    now: Option<u32>,
-}
-
-/// Makes frames of a broken block free, in its record and in the counts of what is free.
-#[inline]
-fn give(record: &mut BlockRecord, statistics: &mut FrameStatistics, index: usize, order: u32) -> Change {
-    let BlockState::Broken { free, listed, .. } = &mut record.state else {
-        panic!("frame {index} released in a block that is {}", record.state)
-    };
-    let merged = free.give(index, order, &mut statistics.free_runs);
-    statistics.free += 1 << order;
-    Change { before: *listed, now: Some(merged) }
 }
 
 impl FrameStatistics {
@@ -389,4 +514,15 @@ impl FrameStatistics {
             Class::Unmovable => &mut self.unmovable,
         }
     }
+}
+
+/// Checks the order and the alignment of frames that are asked for or given back together.
+///
+/// # Panics
+///
+/// When `order` is above 8, or `frame` is not aligned to it.
+#[inline]
+pub(super) fn assert_order(frame: Frame, order: u32) {
+    assert!(order <= MAX_FRAME_ORDER, "order {order} frames: only whole blocks are larger than order 8");
+    assert!(frame.0.is_multiple_of(1 << order), "{frame:?} with order {order}, to which it is not aligned");
 }

@@ -1,0 +1,185 @@
+//! What is kept about a frame: 16 bytes, read and changed without a lock by whoever has the frame.
+#![forbid(unsafe_code)]
+
+use super::super::address::{Frame, PAGES_PER_SLOT};
+use super::{Class, Owner};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// How a frame is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum FrameState {
+    /// Not ours to give.
+    Reserved,
+    /// The pool has it, or its block is in use as a whole.
+    Free,
+    /// A core's cache has it.
+    Cached(Class),
+    /// Allocated.
+    InUse(Class),
+    /// Freed while pinned: free as soon as it is not.
+    Orphan,
+}
+
+impl FrameState {
+    /// The upper bits of every state: what else is found in an entry is damage.
+    const MARK: u32 = 0x5e5e_0000;
+
+    #[inline]
+    const fn code(self) -> u32 {
+        Self::MARK
+            | match self {
+                FrameState::Reserved => 0,
+                FrameState::Free => 1,
+                FrameState::Orphan => 2,
+                FrameState::InUse(class) => 4 + class as u32,
+                FrameState::Cached(class) => 6 + class as u32,
+            }
+    }
+
+    #[inline]
+    const fn from_code(code: u32) -> Option<FrameState> {
+        Some(match code ^ Self::MARK {
+            0 => FrameState::Reserved,
+            1 => FrameState::Free,
+            2 => FrameState::Orphan,
+            4 => FrameState::InUse(Class::Movable),
+            5 => FrameState::InUse(Class::Unmovable),
+            6 => FrameState::Cached(Class::Movable),
+            7 => FrameState::Cached(Class::Unmovable),
+            _ => return None,
+        })
+    }
+}
+
+/// No frame, as a link.
+pub(super) const NIL: u32 = u32::MAX;
+
+/// What is kept about a frame. Valid in every block that was broken, or had a pin, since boot; anything at all in the
+/// others, so that nobody has to initialize it (the table hands out no entries of those).
+#[repr(C)]
+pub(super) struct FrameEntry {
+    /// Of a frame in use: number of the slot it belongs to, 0 for none, and above it which page of the slot it is. Of a
+    /// frame in a cache: the next one there.
+    owner: AtomicU64,
+    /// The state, and above it how many have the frame pinned.
+    usage: AtomicU64,
+}
+
+const _: () = assert!(size_of::<FrameEntry>() == 16);
+
+impl FrameEntry {
+    /// How the frame is used.
+    ///
+    /// # Panics
+    ///
+    /// When the entry is none: something wrote over the frame table.
+    #[inline]
+    pub(super) fn state(&self) -> FrameState {
+        decode(self.usage.load(Ordering::Relaxed))
+    }
+
+    /// How many have the frame pinned.
+    #[inline]
+    pub(super) fn pins(&self) -> u32 {
+        (self.usage.load(Ordering::Relaxed) >> 32) as u32
+    }
+
+    /// Whether the frame is in `state` and not pinned.
+    #[inline]
+    pub(super) fn is(&self, state: FrameState) -> bool {
+        self.usage.load(Ordering::Relaxed) == state.code().into()
+    }
+
+    /// Sets the state, without pins.
+    #[inline]
+    pub(super) fn set(&self, state: FrameState) {
+        self.usage.store(state.code().into(), Ordering::Relaxed);
+    }
+
+    /// Sets the state and keeps the pins. Under the pool's lock.
+    pub(super) fn set_pinned(&self, state: FrameState) {
+        self.usage.store(u64::from(self.pins()) << 32 | u64::from(state.code()), Ordering::Relaxed);
+    }
+
+    /// Goes from `from`, not pinned, to `to`, unless the frame is used otherwise; says whether it went.
+    #[inline]
+    pub(super) fn change(&self, from: FrameState, to: FrameState) -> bool {
+        let (from, to) = (from.code().into(), to.code().into());
+        self.usage.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Makes the frame one in use that nobody owns or pins.
+    #[inline]
+    pub(super) fn allocate(&self, class: Class) {
+        self.owner.store(0, Ordering::Relaxed);
+        self.set(FrameState::InUse(class));
+    }
+
+    /// Adds a pin to a frame whose state `may` be pinned. Returns how many there were, or the state that refuses.
+    pub(super) fn pin(&self, may: impl Fn(FrameState) -> bool) -> Result<u32, FrameState> {
+        let mut before = self.usage.load(Ordering::Relaxed);
+        loop {
+            let state = decode(before);
+            if !may(state) {
+                return Err(state);
+            }
+            let after = before.checked_add(1 << 32).expect("a frame is pinned 2^32 times");
+            match self.usage.compare_exchange_weak(before, after, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok((before >> 32) as u32),
+                Err(now) => before = now,
+            }
+        }
+    }
+
+    /// Drops a pin; returns how many are left. The frame has one.
+    pub(super) fn unpin(&self) -> u32 {
+        (self.usage.fetch_sub(1 << 32, Ordering::Relaxed) >> 32) as u32 - 1
+    }
+
+    /// The slot it belongs to, and which page of it this is; `None` unless it is in use by itself, or was when it was
+    /// freed and is pinned still.
+    #[inline]
+    pub(super) fn owner(&self) -> Option<(Owner, usize)> {
+        let owner = self.owner.load(Ordering::Relaxed);
+        match self.state() {
+            FrameState::InUse(_) | FrameState::Orphan => {
+                Owner::new(owner as u32).map(|slot| (slot, (owner >> 32) as usize))
+            }
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn set_owner(&self, owner: Option<Owner>, page: usize) {
+        debug_assert!(page < PAGES_PER_SLOT);
+        let number = owner.map_or(0, Owner::number);
+        self.owner.store((page as u64) << 32 | u64::from(number), Ordering::Relaxed);
+    }
+
+    /// The next frame in the list of a cache, or [`NIL`].
+    #[inline]
+    pub(super) fn next(&self) -> u32 {
+        self.owner.load(Ordering::Relaxed) as u32
+    }
+
+    /// Sets the next frame in the list of a cache.
+    #[inline]
+    pub(super) fn set_next(&self, next: u32) {
+        self.owner.store(next.into(), Ordering::Relaxed);
+    }
+}
+
+#[inline]
+fn decode(usage: u64) -> FrameState {
+    let code = usage as u32;
+    FrameState::from_code(code).unwrap_or_else(|| panic!("the frame table is damaged: state {code:#x}"))
+}
+
+/// The entries of a block's frames.
+pub(super) type BlockEntries = [FrameEntry; PAGES_PER_SLOT];
+
+/// The frame that a link names.
+#[inline]
+pub(super) fn linked(link: u32) -> Option<Frame> {
+    (link != NIL).then_some(Frame(link.into()))
+}
