@@ -5,114 +5,20 @@
 #[cfg(not(target_os = "none"))]
 #[path = "common/cores.rs"]
 mod cores;
+#[cfg(not(target_os = "none"))]
+#[path = "common/race.rs"]
+mod race;
 
 #[cfg(not(target_os = "none"))]
 mod programs {
     use crate::cores::{self, Outcome};
-    use ashlar::arch::sim::{AccessError, SimFault, SimMachine, Violation};
-    use ashlar::mm::address::{BLOCK_SIZE, Frame, GROUP_SIZE, PAGE_SIZE, PhysAddr, VirtAddr};
-    use ashlar::mm::frame::{Class, Frames, MemoryMap};
+    use crate::race::{SCHEDULES, START, World, race};
+    use ashlar::arch::sim::SimMachine;
+    use ashlar::mm::address::{BLOCK_SIZE, GROUP_SIZE, PAGE_SIZE};
     use ashlar::mm::huge::FaultMode;
     use ashlar::mm::mmu::Access;
-    use ashlar::mm::{FaultError, MapRequest, MemoryManager};
-    use std::sync::{Arc, Mutex};
-
-    const SCHEDULES: usize = 150;
-    const RAM: PhysAddr = PhysAddr(0x4000_0000);
-    const START: VirtAddr = VirtAddr(2 << 30);
-
-    struct World {
-        mm: MemoryManager<Arc<SimMachine>>,
-        /// Frames taken so that none is free.
-        taken: Mutex<Vec<Frame>>,
-    }
-
-    impl World {
-        /// One slot is mapped, nothing is touched.
-        fn new(machine: SimMachine) -> Arc<World> {
-            let machine = Arc::new(machine);
-            let mut map = MemoryMap::new();
-            map.add(RAM..RAM + (64 << 20)).expect("one bank");
-            // SAFETY: the bank is the simulated machine's default RAM, and nobody else uses it.
-            let frames = unsafe { Frames::new(&*machine, &mut map) }.expect("room for the records");
-            let observer = Arc::downgrade(&machine);
-            frames.observe_free(Box::new(move |first, count| {
-                if let Some(machine) = observer.upgrade() {
-                    machine.note_freed(first, count);
-                }
-            }));
-            let mm = MemoryManager::new(machine.clone(), frames).expect("room for a table");
-            machine.set_root(mm.root());
-            mm.map(MapRequest::new(BLOCK_SIZE).at(START)).expect("a sound request");
-            Arc::new(World { mm, taken: Mutex::default() })
-        }
-
-        /// The slot is mapped by a block.
-        fn with_block(machine: SimMachine) -> Arc<World> {
-            let world = World::new(machine);
-            world.mm.policy().set_fault_mode(FaultMode::Eager);
-            world.put(0, 0);
-            world.mm.policy().set_fault_mode(FaultMode::Adaptive);
-            assert!(world.mm.is_huge(START));
-            world
-        }
-
-        /// Leaves no frame free.
-        fn exhaust(&self) {
-            let frames = self.mm.frames();
-            let take = || frames.allocate(0, Class::Movable);
-            self.taken.lock().expect("no panic").extend(std::iter::from_fn(take));
-        }
-
-        fn access<R>(&self, access: impl FnMut(&SimMachine) -> Result<R, SimFault>) -> Result<R, FaultError> {
-            match self.mm.machine().retry(access, |fault| self.mm.fault(fault.va, fault.access)) {
-                Ok(result) => Ok(result),
-                Err(AccessError::Refused(error)) => Err(error),
-                Err(AccessError::Stuck(fault)) => panic!("the access faults again and again: {fault:?}"),
-            }
-        }
-
-        fn try_put(&self, page: u64, value: u8) -> Result<(), FaultError> {
-            self.access(|machine| machine.store(START + page * PAGE_SIZE as u64, &[value]))
-        }
-
-        fn put(&self, page: u64, value: u8) {
-            self.try_put(page, value).expect("the page is writable");
-        }
-
-        fn get(&self, page: u64) -> u8 {
-            self.access(|machine| machine.load(START + page * PAGE_SIZE as u64, 1)).expect("the page is readable")[0]
-        }
-
-        /// Stores to `page` and loads again, a few times.
-        fn work(&self, page: u64) {
-            for value in 1..=4 {
-                self.put(page, value);
-                assert_eq!(self.get(page), value, "a store was lost");
-            }
-        }
-
-        /// The end of a run: everything is checked.
-        fn violations(&self) -> Vec<Violation> {
-            self.taken.lock().expect("no panic").drain(..).for_each(|frame| self.mm.frames().free(frame, 0));
-            self.mm.check();
-            self.mm.machine().violations()
-        }
-    }
-
-    /// Runs `other` as core 1 while core 0 runs `own`, both on a world from `make`, then `end`.
-    fn race(make: fn(SimMachine) -> Arc<World>, own: fn(&World), other: fn(&World), end: fn(&World)) {
-        let outcome = cores::interleave(SCHEDULES, move |machine| {
-            let world = make(machine);
-            let others = world.clone();
-            let core = cores::start(1, move || other(&others));
-            own(&world);
-            core.join().expect("the other core ends");
-            end(&world);
-            world.violations()
-        });
-        assert_eq!(outcome, Outcome::default());
-    }
+    use ashlar::mm::{FaultError, MapRequest};
+    use std::sync::Arc;
 
     pub fn first_touches_of_one_slot() {
         let end = |world: &World| {
@@ -209,13 +115,6 @@ mod programs {
         assert_eq!(outcome, Outcome::default());
     }
 
-    /// A second slot beside the first, in a region of the same kind.
-    fn with_two_slots(machine: SimMachine) -> Arc<World> {
-        let world = World::new(machine);
-        world.mm.map(MapRequest::new(BLOCK_SIZE).at(START + BLOCK_SIZE as u64)).expect("room");
-        world
-    }
-
     pub fn touches_against_protections() {
         let own = |world: &World| {
             for page in [0, 600, 17, 512] {
@@ -234,12 +133,12 @@ mod programs {
             [0, 17, 512, 600].into_iter().for_each(|page| world.put(page, 5));
             assert_eq!(world.mm.regions().len(), 2, "one an object");
         };
-        race(with_two_slots, own, other, end);
+        race(World::with_two_slots, own, other, end);
     }
 
     pub fn stores_where_an_operation_allows_them_by_and_by() {
         let make = |machine| {
-            let world = with_two_slots(machine);
+            let world = World::with_two_slots(machine);
             // Two more slots, so that the visit takes a while.
             world.mm.map(MapRequest::new(2 * BLOCK_SIZE).at(START + 2 * BLOCK_SIZE as u64)).expect("room");
             [0, 512, 1024, 1536].into_iter().for_each(|page| world.put(page, 1));
@@ -261,6 +160,18 @@ mod programs {
         race(make, own, other, end);
     }
 
+    pub fn the_last_touch_against_a_protection_that_heals() {
+        let make = |machine| {
+            let world = World::new(machine);
+            (0..31).for_each(|group| world.put(16 * group, 1));
+            world.mm.protect(START, PAGE_SIZE, Access::READ).expect("mapped");
+            world
+        };
+        let other = |world: &World| world.mm.protect(START, PAGE_SIZE, Access::READ_WRITE).expect("mapped");
+        let end = |world: &World| assert_eq!([0, 16, 511].map(|page| world.get(page)), [1, 1, 7]);
+        race(make, |world| world.put(511, 7), other, end);
+    }
+
     pub fn touches_against_a_map_and_its_end() {
         let own = |world: &World| {
             for page in [512, 513, 530] {
@@ -277,144 +188,6 @@ mod programs {
             world.mm.unmap(START, 2 * BLOCK_SIZE).expect("mapped");
         };
         race(World::new, own, other, nothing_is_left);
-    }
-
-    /// One slot is mapped; what could become its home holds no zeros.
-    fn used(machine: SimMachine) -> Arc<World> {
-        let world = World::new(machine);
-        for page in (0..512).step_by(5) {
-            world.put(page, 0xff);
-        }
-        world.mm.unmap(START, BLOCK_SIZE).expect("mapped");
-        world.mm.map(MapRequest::new(BLOCK_SIZE).at(START)).expect("room");
-        world
-    }
-
-    /// As [`used`], and half of the slot is touched.
-    fn half_touched(machine: SimMachine) -> Arc<World> {
-        let world = used(machine);
-        (0..16).for_each(|group| world.put(16 * group, 1));
-        world
-    }
-
-    /// The slot is looked at until nothing of it is left to do, but not the pool.
-    fn idle(world: &World) {
-        for _ in 0..33 {
-            world.mm.idle_step();
-        }
-    }
-
-    fn reads_zero(world: &World, pages: impl IntoIterator<Item = u64>) {
-        pages.into_iter().for_each(|page| assert_eq!(world.get(page), 0, "page {page}"));
-    }
-
-    pub fn idle_zeroing_against_touches() {
-        let own = |world: &World| {
-            for page in [5, 37, 505, 65] {
-                world.put(page, 9);
-                reads_zero(world, [page / 16 * 16 + 2, page / 16 * 16 + 14]);
-            }
-        };
-        let end = |world: &World| {
-            world.mm.check();
-            assert_eq!([5, 37, 505, 65].map(|page| world.get(page)), [9; 4]);
-            reads_zero(world, (0..512).filter(|page| ![5, 37, 505, 65].contains(page)).step_by(5));
-        };
-        let make = |machine| {
-            let world = used(machine);
-            world.put(1, 0);
-            world
-        };
-        race(make, own, idle, end);
-    }
-
-    pub fn idle_zeroing_against_release_and_unmap() {
-        let own = |world: &World| {
-            world.put(40, 9);
-            world.mm.release(START + 32 * PAGE_SIZE as u64, GROUP_SIZE).expect("mapped");
-            world.put(41, 8);
-            assert_eq!((world.get(40), world.get(41)), (0, 8));
-            world.mm.unmap(START, 256 * PAGE_SIZE).expect("mapped");
-            world.put(300, 7);
-        };
-        let end = |world: &World| {
-            world.mm.check();
-            world.mm.map(MapRequest::new(256 * PAGE_SIZE).at(START)).expect("room");
-            assert_eq!(world.get(300), 7);
-            reads_zero(world, (0..512).filter(|&page| page != 300).step_by(3));
-        };
-        let make = |machine| {
-            let world = used(machine);
-            world.put(1, 0xff);
-            world
-        };
-        race(make, own, idle, end);
-    }
-
-    pub fn idle_promotion_against_stores_and_protect() {
-        let own = |world: &World| {
-            world.work(5);
-            world.mm.protect(START + 100 * PAGE_SIZE as u64, PAGE_SIZE, Access::READ).expect("mapped");
-            world.put(511, 6);
-            world.mm.protect(START + 100 * PAGE_SIZE as u64, PAGE_SIZE, Access::READ_WRITE).expect("mapped");
-            world.put(100, 3);
-        };
-        let end = |world: &World| {
-            world.mm.check();
-            assert_eq!([0, 5, 100, 511].map(|page| world.get(page)), [1, 4, 3, 6]);
-            reads_zero(world, [1, 99, 101, 270, 510]);
-        };
-        race(half_touched, own, idle, end);
-    }
-
-    pub fn idle_promotion_against_release() {
-        let own = |world: &World| {
-            world.mm.release(START + 16 * PAGE_SIZE as u64, PAGE_SIZE).expect("mapped");
-            assert_eq!(world.get(0), 1);
-        };
-        let end = |world: &World| {
-            let there = world.mm.machine().translate(START + 16 * PAGE_SIZE as u64).is_some();
-            assert!(!there, "what was released is not filled again");
-            reads_zero(world, [16, 17, 300, 500]);
-        };
-        race(half_touched, own, idle, end);
-    }
-
-    pub fn idle_zeroing_against_dissolve() {
-        let make = |machine| {
-            let world = used(machine);
-            world.put(1, 9);
-            world.mm.map(MapRequest::new(BLOCK_SIZE).at(START + BLOCK_SIZE as u64)).expect("room");
-            world.put(512, 1);
-            world.exhaust();
-            world
-        };
-        let other = |world: &World| {
-            (0..6).for_each(|group| world.put(512 + 16 * group, 8));
-            world.put(100, 7);
-        };
-        let end = |world: &World| {
-            assert_eq!([1, 100, 512, 592].map(|page| world.get(page)), [9, 7, 8, 8]);
-            reads_zero(world, [2, 513, 593]);
-        };
-        race(make, idle, other, end);
-    }
-
-    pub fn zeroed_blocks_against_first_touches() {
-        let make = |machine| {
-            let world = with_two_slots(machine);
-            world.mm.policy().set_fault_mode(FaultMode::Eager);
-            // All but the last piece of a block.
-            (0..31).for_each(|_| assert!(world.mm.idle_step()));
-            world
-        };
-        let own = |world: &World| (0..3).for_each(|_| _ = world.mm.idle_step());
-        let other = |world: &World| [5, 600].into_iter().for_each(|page| world.put(page, 7));
-        let end = |world: &World| {
-            assert_eq!((world.get(5), world.get(600)), (7, 7));
-            reads_zero(world, [0, 511, 512, 1023]);
-        };
-        race(make, own, other, end);
     }
 
     pub fn zeroing_of_a_block_against_unmap() {
@@ -564,19 +337,9 @@ ashlar_test::tests! {
     #[cfg(not(target_os = "none"))]
     stores_where_an_operation_allows_them_by_and_by,
     #[cfg(not(target_os = "none"))]
+    the_last_touch_against_a_protection_that_heals,
+    #[cfg(not(target_os = "none"))]
     touches_against_a_map_and_its_end,
-    #[cfg(not(target_os = "none"))]
-    idle_zeroing_against_touches,
-    #[cfg(not(target_os = "none"))]
-    idle_zeroing_against_release_and_unmap,
-    #[cfg(not(target_os = "none"))]
-    idle_promotion_against_stores_and_protect,
-    #[cfg(not(target_os = "none"))]
-    idle_promotion_against_release,
-    #[cfg(not(target_os = "none"))]
-    idle_zeroing_against_dissolve,
-    #[cfg(not(target_os = "none"))]
-    zeroed_blocks_against_first_touches,
     #[cfg(not(target_os = "none"))]
     zeroing_of_a_block_against_unmap,
     #[cfg(not(target_os = "none"))]

@@ -16,15 +16,15 @@ use spin::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// writer between the two would stop for good.
 pub struct RankedRw<T> {
     rank: Rank,
-    /// Writers that wait or write.
-    writers: AtomicUsize,
+    /// Writers that wait: readers hold back meanwhile.
+    waiting: AtomicUsize,
     lock: RwLock<T, Relax>,
 }
 
 impl<T> RankedRw<T> {
     /// A free lock of `rank` around `value`.
     pub const fn new(rank: Rank, value: T) -> Self {
-        Self { rank, writers: AtomicUsize::new(0), lock: RwLock::new(value) }
+        Self { rank, waiting: AtomicUsize::new(0), lock: RwLock::new(value) }
     }
 
     fn address(&self) -> usize {
@@ -45,7 +45,6 @@ impl<T> RankedRw<T> {
     #[inline]
     pub fn write(&self) -> WriteGuard<'_, T> {
         self.approach();
-        self.writers.fetch_add(1, Ordering::Relaxed);
         let inner = match self.lock.try_write() {
             Some(inner) => inner,
             None => self.write_contended(),
@@ -69,7 +68,7 @@ impl<T> RankedRw<T> {
 
     #[inline]
     fn read_now(&self) -> Option<RwLockReadGuard<'_, T, Relax>> {
-        if self.writers.load(Ordering::Relaxed) > 0 { None } else { self.lock.try_read() }
+        if self.waiting.load(Ordering::Relaxed) > 0 { None } else { self.lock.try_read() }
     }
 
     #[cold]
@@ -86,7 +85,10 @@ impl<T> RankedRw<T> {
     #[cold]
     fn write_contended(&self) -> RwLockWriteGuard<'_, T, Relax> {
         count_wait(self.rank);
-        self.lock.write()
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let inner = self.lock.write();
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        inner
     }
 
     #[inline]
@@ -165,8 +167,6 @@ impl<T> DerefMut for WriteGuard<'_, T> {
 impl<T> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // Readers come in once the inner guard, dropped after this, has let go.
-        self.lock.writers.fetch_sub(1, Ordering::Relaxed);
         self.lock.forget(self.below);
     }
 }

@@ -7,7 +7,7 @@
 //! node says about its gaps depends on nothing outside it.
 //!
 //! Nodes are records of a [`Slab`] that the map owns. Every change that needs nodes has them before it starts, so it
-//! happens wholly or not at all. The lock of the address space guards the map.
+//! happens wholly or not at all. The regions' lock, of readers and writers, guards the map.
 #![forbid(unsafe_code)]
 
 mod balance;
