@@ -13,12 +13,10 @@ mod race;
 mod programs {
     use crate::cores::{self, Outcome};
     use crate::race::{SCHEDULES, START, World, race};
-    use ashlar::arch::sim::SimMachine;
     use ashlar::mm::address::{BLOCK_SIZE, GROUP_SIZE, PAGE_SIZE};
     use ashlar::mm::huge::FaultMode;
     use ashlar::mm::mmu::Access;
     use ashlar::mm::{FaultError, MapRequest};
-    use std::sync::Arc;
 
     pub fn first_touches_of_one_slot() {
         let end = |world: &World| {
