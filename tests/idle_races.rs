@@ -108,6 +108,22 @@ mod programs {
         race(half_touched, own, idle, end);
     }
 
+    /// Idle time has the promotion left to do when the slot's regions become two.
+    pub fn the_last_idle_step_against_a_protection() {
+        let make = |machine| {
+            let world = half_touched(machine);
+            while world.mm.counters().zeroed_idle_bytes.get() < 15 * GROUP_SIZE as u64 {
+                world.mm.idle_step();
+            }
+            world
+        };
+        let own = |world: &World| {
+            world.mm.protect(START, PAGE_SIZE, Access::READ).expect("mapped");
+            assert!(world.try_put(0, 2).is_err());
+        };
+        race(make, own, |world| _ = world.mm.idle_step(), |world| assert_eq!(world.get(0), 1));
+    }
+
     pub fn idle_promotion_against_release() {
         let own = |world: &World| {
             world.mm.release(START + 16 * PAGE_SIZE as u64, PAGE_SIZE).expect("mapped");
@@ -169,6 +185,8 @@ ashlar_test::tests! {
     idle_zeroing_against_release_and_unmap,
     #[cfg(not(target_os = "none"))]
     idle_promotion_against_stores_and_protect,
+    #[cfg(not(target_os = "none"))]
+    the_last_idle_step_against_a_protection,
     #[cfg(not(target_os = "none"))]
     idle_promotion_against_release,
     #[cfg(not(target_os = "none"))]

@@ -134,6 +134,19 @@ mod programs {
         race(World::with_two_slots, own, other, end);
     }
 
+    pub fn touches_against_a_protection_that_stays() {
+        let own = |world: &World| {
+            for page in [0, 40, 600] {
+                if let Err(error) = world.try_put(page, 4) {
+                    assert!(matches!(error, FaultError::Denied { allowed: Access::READ, .. }), "{error}");
+                }
+            }
+        };
+        let other = |world: &World| world.mm.protect(START, 2 * BLOCK_SIZE, Access::READ).expect("mapped");
+        let end = |world: &World| assert!([0, 40, 600].into_iter().all(|page| world.try_put(page, 5).is_err()));
+        race(World::with_two_slots, own, other, end);
+    }
+
     pub fn stores_where_an_operation_allows_them_by_and_by() {
         let make = |machine| {
             let world = World::with_two_slots(machine);
@@ -168,6 +181,22 @@ mod programs {
         let other = |world: &World| world.mm.protect(START, PAGE_SIZE, Access::READ_WRITE).expect("mapped");
         let end = |world: &World| assert_eq!([0, 16, 511].map(|page| world.get(page)), [1, 1, 7]);
         race(make, |world| world.put(511, 7), other, end);
+    }
+
+    /// All is read-only but the first page, and that becomes so: the slot promotes then, and nothing becomes writable.
+    pub fn the_last_touch_against_a_protection_that_forbids() {
+        let make = |machine| {
+            let world = World::new(machine);
+            (0..31).for_each(|group| world.put(16 * group, 1));
+            world.mm.protect(START + PAGE_SIZE as u64, BLOCK_SIZE - PAGE_SIZE, Access::READ).expect("mapped");
+            world
+        };
+        let own = |world: &World| {
+            assert_eq!(world.get(511), 0);
+            assert!(world.try_put(16, 9).is_err(), "it is read-only all the time");
+        };
+        let other = |world: &World| world.mm.protect(START, PAGE_SIZE, Access::READ).expect("mapped");
+        race(make, own, other, |world| assert_eq!([0, 16, 511].map(|page| world.get(page)), [1, 1, 0]));
     }
 
     pub fn touches_against_a_map_and_its_end() {
@@ -333,9 +362,13 @@ ashlar_test::tests! {
     #[cfg(not(target_os = "none"))]
     touches_against_protections,
     #[cfg(not(target_os = "none"))]
+    touches_against_a_protection_that_stays,
+    #[cfg(not(target_os = "none"))]
     stores_where_an_operation_allows_them_by_and_by,
     #[cfg(not(target_os = "none"))]
     the_last_touch_against_a_protection_that_heals,
+    #[cfg(not(target_os = "none"))]
+    the_last_touch_against_a_protection_that_forbids,
     #[cfg(not(target_os = "none"))]
     touches_against_a_map_and_its_end,
     #[cfg(not(target_os = "none"))]

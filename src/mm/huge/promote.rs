@@ -35,9 +35,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
             let pages = group * PAGES_PER_GROUP..(group + 1) * PAGES_PER_GROUP;
             state.is_zeroed(group) || state.present.all_in(pages)
         };
-        if state.present.count() < PAGES_PER_SLOT / 2
-            || !(state.away.is_empty() && state.released.is_empty() && (0..GROUPS_PER_SLOT).all(ready))
-        {
+        if state.present.count() < PAGES_PER_SLOT / 2 || !(state.away.is_empty() && (0..GROUPS_PER_SLOT).all(ready)) {
             return;
         }
         let first = state.present.next_set(0).expect("half of the pages are present");
