@@ -3,14 +3,15 @@
 
 mod common;
 
-use ashlar::sync::{Mutex, Rank, Ranked, RwLock, Sleeping};
+use ashlar::sync::{Mutex, Rank, Ranked, RankedRw, RwLock, Sleeping};
 
 fn ascending_ranks_and_addresses_are_allowed() {
     common::threads_are_contexts();
     let (space, slots, frames) =
         (Ranked::new(Rank::Space, 1), [2, 3].map(|value| Ranked::new(Rank::Slot, value)), Ranked::new(Rank::Frames, 4));
-    let sum = *space.lock() + *slots[0].lock();
-    assert_eq!(sum, 3);
+    let regions = RankedRw::new(Rank::Region, 5);
+    let sum = *space.lock() + *regions.read() + *slots[0].lock();
+    assert_eq!(sum, 8);
     let (a, b) = (slots[0].lock(), slots[1].lock());
     let c = frames.lock();
     assert_eq!(*a + *b + *c, 9);
@@ -61,6 +62,51 @@ fn a_lower_rank_is_refused() {
 }
 
 #[cfg(not(target_os = "none"))]
+fn readers_and_writers_have_a_rank() {
+    common::threads_are_contexts();
+    let twice = message(|| {
+        let regions = RankedRw::new(Rank::Region, ());
+        let _held = regions.read();
+        drop(regions.read());
+    });
+    assert!(twice.contains("out of address order, or twice"), "{twice}");
+    let late = message(|| {
+        let (slot, regions) = (Ranked::new(Rank::Slot, ()), RankedRw::new(Rank::Region, ()));
+        let _held = slot.lock();
+        drop(regions.write());
+    });
+    assert!(late.contains("lock of rank Region taken while"), "{late}");
+    let released = RankedRw::new(Rank::Region, 1);
+    *released.write() += 1;
+    assert_eq!(*released.read(), 2);
+}
+
+/// One reads, one waits to write, and one who comes then to read waits for the writer.
+#[cfg(not(target_os = "none"))]
+fn a_writer_that_waits_goes_first() {
+    use ashlar::sync::{lock_waits, lock_waits_of};
+    common::threads_are_contexts();
+    let regions = RankedRw::new(Rank::Region, 0);
+    let before = (lock_waits_of(Rank::Region), lock_waits());
+    let waits = || lock_waits_of(Rank::Region) - before.0;
+    std::thread::scope(|scope| {
+        let first = regions.read();
+        scope.spawn(|| *regions.write() += 1);
+        while waits() < 1 {
+            std::thread::yield_now();
+        }
+        let last = scope.spawn(|| *regions.read());
+        while waits() < 2 && !last.is_finished() {
+            std::thread::yield_now();
+        }
+        assert_eq!((*first, regions.try_read().map(|value| *value)), (0, Some(0)), "readers share");
+        drop(first);
+        assert_eq!(last.join().expect("it reads"), 1);
+    });
+    assert!(lock_waits() - before.1 >= 2);
+}
+
+#[cfg(not(target_os = "none"))]
 fn a_lower_address_of_the_same_rank_is_refused() {
     common::threads_are_contexts();
     let text = message(|| {
@@ -77,6 +123,10 @@ ashlar_test::tests! {
     sleeping_locks_need_no_scheduler_while_they_are_free,
     #[cfg(not(target_os = "none"))]
     a_lower_rank_is_refused,
+    #[cfg(not(target_os = "none"))]
+    readers_and_writers_have_a_rank,
+    #[cfg(not(target_os = "none"))]
+    a_writer_that_waits_goes_first,
     #[cfg(not(target_os = "none"))]
     a_lower_address_of_the_same_rank_is_refused,
 }

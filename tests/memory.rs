@@ -9,34 +9,11 @@ use ashlar::mm::address::{BLOCK_SIZE, GROUP_SIZE, LOWER_END, PAGE_SIZE, VirtAddr
 use ashlar::mm::frame::Class;
 use ashlar::mm::huge::{Enabled, FaultMode, HugePolicy};
 use ashlar::mm::mmu::Access;
-use ashlar::mm::report::Usage;
 use ashlar::mm::{FaultError, MapRequest, MemoryError};
-use world::{MIB, World};
+use world::{MIB, World, assert_filled, fill, sizes};
 
 fn world() -> World {
     World::new(32 * MIB, 2, 1)
-}
-
-/// Blocks, groups and pages mapped now.
-fn sizes(world: &World) -> (usize, usize, usize) {
-    let Usage { blocks, groups, pages, .. } = world.mm.usage();
-    (blocks, groups, pages)
-}
-
-/// Writes a different word into every page of the slot at `start`.
-fn fill(world: &World, start: VirtAddr) {
-    for page in 0..512 {
-        world.put(start + page * PAGE_SIZE as u64 + 8 * (page % 512), 0x5EED_0000 + page);
-    }
-}
-
-/// Whether every page but those in `zero` has the word that [`fill`] wrote, and those in `zero` hold zeros.
-fn assert_filled(world: &World, start: VirtAddr, zero: core::ops::Range<u64>) {
-    for page in 0..512 {
-        let expected = if zero.contains(&page) { 0 } else { 0x5EED_0000 + page };
-        let at = start + page * PAGE_SIZE as u64;
-        assert_eq!(world.get(at + 8 * (page % 512)), expected, "page {page}");
-    }
 }
 
 fn eager_fault_maps_a_block() {

@@ -85,8 +85,9 @@ impl Run {
             33..36 => self.advise(),
             36..38 => self.set_policy(),
             38..42 => self.populate(),
-            42..56 => self.fill(),
-            56..80 => self.store(),
+            42..48 => self.idle(),
+            48..60 => self.fill(),
+            60..82 => self.store(),
             _ => self.load(),
         }
     }
@@ -175,6 +176,15 @@ impl Run {
             (Err(FaultError::OutOfMemory { .. }), _) => self.oom += 1,
             (Err(error), Some(hole)) => assert_eq!(error, FaultError::NoRegion { address: address(hole) }),
             (result, hole) => assert_eq!((result, hole), (Ok(()), None)),
+        }
+    }
+
+    /// A core has nothing else to do for a while.
+    fn idle(&mut self) {
+        for _ in 0..self.random.below(40) {
+            if !self.world.mm.idle_step() {
+                break;
+            }
         }
     }
 

@@ -5,114 +5,18 @@
 #[cfg(not(target_os = "none"))]
 #[path = "common/cores.rs"]
 mod cores;
+#[cfg(not(target_os = "none"))]
+#[path = "common/race.rs"]
+mod race;
 
 #[cfg(not(target_os = "none"))]
 mod programs {
     use crate::cores::{self, Outcome};
-    use ashlar::arch::sim::{AccessError, SimFault, SimMachine, Violation};
-    use ashlar::mm::address::{BLOCK_SIZE, Frame, GROUP_SIZE, PAGE_SIZE, PhysAddr, VirtAddr};
-    use ashlar::mm::frame::{Class, Frames, MemoryMap};
+    use crate::race::{SCHEDULES, START, World, race};
+    use ashlar::mm::address::{BLOCK_SIZE, GROUP_SIZE, PAGE_SIZE};
     use ashlar::mm::huge::FaultMode;
     use ashlar::mm::mmu::Access;
-    use ashlar::mm::{FaultError, MapRequest, MemoryManager};
-    use std::sync::{Arc, Mutex};
-
-    const SCHEDULES: usize = 150;
-    const RAM: PhysAddr = PhysAddr(0x4000_0000);
-    const START: VirtAddr = VirtAddr(2 << 30);
-
-    struct World {
-        mm: MemoryManager<Arc<SimMachine>>,
-        /// Frames taken so that none is free.
-        taken: Mutex<Vec<Frame>>,
-    }
-
-    impl World {
-        /// One slot is mapped, nothing is touched.
-        fn new(machine: SimMachine) -> Arc<World> {
-            let machine = Arc::new(machine);
-            let mut map = MemoryMap::new();
-            map.add(RAM..RAM + (64 << 20)).expect("one bank");
-            // SAFETY: the bank is the simulated machine's default RAM, and nobody else uses it.
-            let frames = unsafe { Frames::new(&*machine, &mut map) }.expect("room for the records");
-            let observer = Arc::downgrade(&machine);
-            frames.observe_free(Box::new(move |first, count| {
-                if let Some(machine) = observer.upgrade() {
-                    machine.note_freed(first, count);
-                }
-            }));
-            let mm = MemoryManager::new(machine.clone(), frames).expect("room for a table");
-            machine.set_root(mm.root());
-            mm.map(MapRequest::new(BLOCK_SIZE).at(START)).expect("a sound request");
-            Arc::new(World { mm, taken: Mutex::default() })
-        }
-
-        /// The slot is mapped by a block.
-        fn with_block(machine: SimMachine) -> Arc<World> {
-            let world = World::new(machine);
-            world.mm.policy().set_fault_mode(FaultMode::Eager);
-            world.put(0, 0);
-            world.mm.policy().set_fault_mode(FaultMode::Adaptive);
-            assert!(world.mm.is_huge(START));
-            world
-        }
-
-        /// Leaves no frame free.
-        fn exhaust(&self) {
-            let frames = self.mm.frames();
-            let take = || frames.allocate(0, Class::Movable);
-            self.taken.lock().expect("no panic").extend(std::iter::from_fn(take));
-        }
-
-        fn access<R>(&self, access: impl FnMut(&SimMachine) -> Result<R, SimFault>) -> Result<R, FaultError> {
-            match self.mm.machine().retry(access, |fault| self.mm.fault(fault.va, fault.access)) {
-                Ok(result) => Ok(result),
-                Err(AccessError::Refused(error)) => Err(error),
-                Err(AccessError::Stuck(fault)) => panic!("the access faults again and again: {fault:?}"),
-            }
-        }
-
-        fn try_put(&self, page: u64, value: u8) -> Result<(), FaultError> {
-            self.access(|machine| machine.store(START + page * PAGE_SIZE as u64, &[value]))
-        }
-
-        fn put(&self, page: u64, value: u8) {
-            self.try_put(page, value).expect("the page is writable");
-        }
-
-        fn get(&self, page: u64) -> u8 {
-            self.access(|machine| machine.load(START + page * PAGE_SIZE as u64, 1)).expect("the page is readable")[0]
-        }
-
-        /// Stores to `page` and loads again, a few times.
-        fn work(&self, page: u64) {
-            for value in 1..=4 {
-                self.put(page, value);
-                assert_eq!(self.get(page), value, "a store was lost");
-            }
-        }
-
-        /// The end of a run: everything is checked.
-        fn violations(&self) -> Vec<Violation> {
-            self.taken.lock().expect("no panic").drain(..).for_each(|frame| self.mm.frames().free(frame, 0));
-            self.mm.check();
-            self.mm.machine().violations()
-        }
-    }
-
-    /// Runs `other` as core 1 while core 0 runs `own`, both on a world from `make`, then `end`.
-    fn race(make: fn(SimMachine) -> Arc<World>, own: fn(&World), other: fn(&World), end: fn(&World)) {
-        let outcome = cores::interleave(SCHEDULES, move |machine| {
-            let world = make(machine);
-            let others = world.clone();
-            let core = cores::start(1, move || other(&others));
-            own(&world);
-            core.join().expect("the other core ends");
-            end(&world);
-            world.violations()
-        });
-        assert_eq!(outcome, Outcome::default());
-    }
+    use ashlar::mm::{FaultError, MapRequest};
 
     pub fn first_touches_of_one_slot() {
         let end = |world: &World| {
@@ -181,6 +85,136 @@ mod programs {
 
     pub fn touch_against_unmap() {
         race(World::new, touch_or_no_region, unmap, nothing_is_left);
+    }
+
+    /// Three cores touch a slot each, of a GiB each that nobody has touched before.
+    pub fn first_touches_of_different_slots() {
+        const GIB: u64 = 1 << 30;
+        let outcome = cores::interleave(SCHEDULES, |machine| {
+            let world = World::new(machine);
+            for gib in 1..3 {
+                world.mm.map(MapRequest::new(2 * BLOCK_SIZE).at(START + gib * GIB)).expect("room");
+            }
+            let others = [1, 2].map(|core: usize| {
+                let world = world.clone();
+                let pages = GIB / PAGE_SIZE as u64 * core as u64;
+                cores::start(core, move || [pages, pages + 512].iter().for_each(|&page| world.put(page, core as u8)))
+            });
+            world.put(0, 3);
+            others.into_iter().for_each(|core| core.join().expect("the other core ends"));
+            let pages = GIB / PAGE_SIZE as u64;
+            assert_eq!(
+                [0, pages, pages + 512, 2 * pages, 2 * pages + 512].map(|page| world.get(page)),
+                [3, 1, 1, 2, 2]
+            );
+            assert_eq!(world.mm.frames().statistics().homes, 5);
+            world.violations()
+        });
+        assert_eq!(outcome, Outcome::default());
+    }
+
+    pub fn touches_against_protections() {
+        let own = |world: &World| {
+            for page in [0, 600, 17, 512] {
+                if let Err(FaultError::Denied { wanted, .. }) = world.try_put(page, 4) {
+                    assert_eq!(wanted, Access::READ_WRITE);
+                    assert_eq!(world.get(page), 0, "it is readable all the time");
+                }
+            }
+        };
+        let other = |world: &World| {
+            for access in [Access::READ, Access::READ_WRITE] {
+                world.mm.protect(START + 16 * PAGE_SIZE as u64, BLOCK_SIZE, access).expect("mapped");
+            }
+        };
+        let end = |world: &World| {
+            [0, 17, 512, 600].into_iter().for_each(|page| world.put(page, 5));
+            assert_eq!(world.mm.regions().len(), 2, "one an object");
+        };
+        race(World::with_two_slots, own, other, end);
+    }
+
+    pub fn touches_against_a_protection_that_stays() {
+        let own = |world: &World| {
+            for page in [0, 40, 600] {
+                if let Err(error) = world.try_put(page, 4) {
+                    assert!(matches!(error, FaultError::Denied { allowed: Access::READ, .. }), "{error}");
+                }
+            }
+        };
+        let other = |world: &World| world.mm.protect(START, 2 * BLOCK_SIZE, Access::READ).expect("mapped");
+        let end = |world: &World| assert!([0, 40, 600].into_iter().all(|page| world.try_put(page, 5).is_err()));
+        race(World::with_two_slots, own, other, end);
+    }
+
+    pub fn stores_where_an_operation_allows_them_by_and_by() {
+        let make = |machine| {
+            let world = World::with_two_slots(machine);
+            // Two more slots, so that the visit takes a while.
+            world.mm.map(MapRequest::new(2 * BLOCK_SIZE).at(START + 2 * BLOCK_SIZE as u64)).expect("room");
+            [0, 512, 1024, 1536].into_iter().for_each(|page| world.put(page, 1));
+            world.mm.protect(START, 4 * BLOCK_SIZE, Access::READ).expect("mapped");
+            world
+        };
+        let own = |world: &World| {
+            while world.try_put(1536, 7).is_err() {
+                shuttle::thread::yield_now();
+            }
+            world.put(1537, 8);
+            assert_eq!((world.get(1536), world.get(1537)), (7, 8));
+        };
+        let other = |world: &World| world.mm.protect(START, 4 * BLOCK_SIZE, Access::READ_WRITE).expect("mapped");
+        let end = |world: &World| {
+            assert_eq!([0, 512, 1024, 1536, 1537].map(|page| world.get(page)), [1, 1, 1, 7, 8]);
+            [0, 512, 1024, 1536].into_iter().for_each(|page| world.put(page, 2));
+        };
+        race(make, own, other, end);
+    }
+
+    pub fn the_last_touch_against_a_protection_that_heals() {
+        let make = |machine| {
+            let world = World::new(machine);
+            (0..31).for_each(|group| world.put(16 * group, 1));
+            world.mm.protect(START, PAGE_SIZE, Access::READ).expect("mapped");
+            world
+        };
+        let other = |world: &World| world.mm.protect(START, PAGE_SIZE, Access::READ_WRITE).expect("mapped");
+        let end = |world: &World| assert_eq!([0, 16, 511].map(|page| world.get(page)), [1, 1, 7]);
+        race(make, |world| world.put(511, 7), other, end);
+    }
+
+    /// All is read-only but the first page, and that becomes so: the slot promotes then, and nothing becomes writable.
+    pub fn the_last_touch_against_a_protection_that_forbids() {
+        let make = |machine| {
+            let world = World::new(machine);
+            (0..31).for_each(|group| world.put(16 * group, 1));
+            world.mm.protect(START + PAGE_SIZE as u64, BLOCK_SIZE - PAGE_SIZE, Access::READ).expect("mapped");
+            world
+        };
+        let own = |world: &World| {
+            assert_eq!(world.get(511), 0);
+            assert!(world.try_put(16, 9).is_err(), "it is read-only all the time");
+        };
+        let other = |world: &World| world.mm.protect(START, PAGE_SIZE, Access::READ).expect("mapped");
+        race(make, own, other, |world| assert_eq!([0, 16, 511].map(|page| world.get(page)), [1, 1, 0]));
+    }
+
+    pub fn touches_against_a_map_and_its_end() {
+        let own = |world: &World| {
+            for page in [512, 513, 530] {
+                if let Err(error) = world.try_put(page, 1) {
+                    assert_eq!(error, FaultError::NoRegion { address: START + page * PAGE_SIZE as u64 });
+                }
+            }
+        };
+        let other = |world: &World| {
+            let request = MapRequest::new(BLOCK_SIZE).at(START + BLOCK_SIZE as u64);
+            world.mm.map(request).expect("room");
+            world.mm.unmap(START, 2 * BLOCK_SIZE).expect("mapped");
+            world.mm.map(request).expect("room");
+            world.mm.unmap(START, 2 * BLOCK_SIZE).expect("mapped");
+        };
+        race(World::new, own, other, nothing_is_left);
     }
 
     pub fn zeroing_of_a_block_against_unmap() {
@@ -323,6 +357,20 @@ ashlar_test::tests! {
     maps_and_unmaps_side_by_side,
     #[cfg(not(target_os = "none"))]
     touch_against_unmap,
+    #[cfg(not(target_os = "none"))]
+    first_touches_of_different_slots,
+    #[cfg(not(target_os = "none"))]
+    touches_against_protections,
+    #[cfg(not(target_os = "none"))]
+    touches_against_a_protection_that_stays,
+    #[cfg(not(target_os = "none"))]
+    stores_where_an_operation_allows_them_by_and_by,
+    #[cfg(not(target_os = "none"))]
+    the_last_touch_against_a_protection_that_heals,
+    #[cfg(not(target_os = "none"))]
+    the_last_touch_against_a_protection_that_forbids,
+    #[cfg(not(target_os = "none"))]
+    touches_against_a_map_and_its_end,
     #[cfg(not(target_os = "none"))]
     zeroing_of_a_block_against_unmap,
     #[cfg(not(target_os = "none"))]

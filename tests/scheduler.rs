@@ -237,6 +237,7 @@ mod programs {
             held: || HELD.with(|held| *held),
             core: || 0,
             relax: shuttle::thread::yield_now,
+            breathe: || (),
             switch: shuttle::thread::yield_now,
         }
         .install();

@@ -148,6 +148,7 @@ pub(super) fn install() {
         held: || &current().held[!percore::in_kernel_mode() as usize],
         core: percore::index,
         relax: core::hint::spin_loop,
+        breathe: || gate::call(interrupts::poll),
         switch: || (),
     }
     .install();
@@ -171,10 +172,10 @@ pub(super) fn join(stack: Range<VirtAddr>) {
     SCHEDULER.join(current());
 }
 
-/// The running core's idle thread: runs what is ready, for good.
+/// The running core's idle thread, for good: runs what is ready, works for memory when nothing is.
 pub(super) fn idle() -> ! {
     loop {
-        SCHEDULER.idle(|| false);
+        SCHEDULER.idle(|| manager().idle_step());
     }
 }
 

@@ -50,6 +50,19 @@ pub fn eager() {
     figure("fault_slot_eager_beyond_zeroing", whole.saturating_sub(zeroing), "instructions");
 }
 
+/// First touches that find a block which idle time has zeroed.
+pub fn pool() {
+    set_policy(Enabled::Always, FaultMode::Eager);
+    gate::call(|| while memory::manager().idle_step() {});
+    let hits = || memory::manager().counters().zeroed_pool_hit.get();
+    let before = gate::call(hits);
+    let mut memory = slots(SLOTS);
+    let samples = (0..SLOTS).map(|slot| time(|| touch(&mut memory, slot * BLOCK_SIZE))).collect();
+    assert!(is_huge(memory.as_slice().as_ptr()));
+    assert!(gate::call(hits) - before > SLOTS as u64 / 2, "most touches find one");
+    report("fault_slot_pool", samples);
+}
+
 /// First touches of a slot: a home, and a group.
 pub fn group() {
     set_policy(Enabled::Always, FaultMode::Adaptive);

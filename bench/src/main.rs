@@ -22,8 +22,9 @@ fn main() {
         sample::figure("boot_to_app", start, "instructions");
         // `part=NAME` measures no more than that.
         let part = ashlar::args().find(|argument| argument.key == "part").and_then(|argument| argument.value);
-        let parts: [(&str, fn()); 9] = [
+        let parts: [(&str, fn()); 10] = [
             ("eager", faults::eager),
+            ("pool", faults::pool),
             ("group", faults::group),
             ("fill", faults::fill_slot),
             ("page", faults::page),

@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
-use super::address::{BLOCK_SIZE, Frame, LOWER_END, PAGES_PER_GROUP, PAGES_PER_SLOT};
+use super::address::{BLOCK_SIZE, Frame, GROUPS_PER_SLOT, LOWER_END, PAGES_PER_GROUP, PAGES_PER_SLOT};
 use super::huge::HugePolicy;
 use super::mmu::{Access, Attributes, Entry, Level, Mmu};
 use super::slot::{LockedSlot, Mapping};
+use super::table::update::group_of;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -26,7 +27,7 @@ impl<M: Mmu> MemoryManager<M> {
             slot.check();
         }
         let records = self.slots.frames() + self.objects.frames() + self.directory.frames();
-        let records = records + self.space.lock().regions.frames();
+        let records = records + self.regions.read().frames();
         let statistics = self.frames.statistics();
         assert_eq!(statistics.unmovable, tables + records, "unmovable frames are the tables and the records");
         assert_eq!(statistics.movable, frames, "movable frames are the pages away from home");
@@ -39,9 +40,10 @@ impl<M: Mmu> MemoryManager<M> {
 
     fn check_charge(&self) {
         let space = self.space.lock();
-        space.regions.check();
+        let regions = self.regions.read();
+        regions.check();
         let (mut page, mut charged) = (0, 0);
-        while let Some((range, region)) = space.regions.next(page) {
+        while let Some((range, region)) = regions.next(page) {
             charged += if region.charged { range.end - range.start } else { 0 };
             assert!(region.charged || !region.access.write, "writable pages are charged");
             page = range.end;
@@ -51,13 +53,13 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Every region's pages, access and policy, in order: what a test compares its own record with.
     pub fn regions(&self) -> Vec<(Range<u64>, Access, HugePolicy)> {
-        let space = self.space.lock();
-        space.regions.iter().map(|(range, region)| (range, region.access, region.policy)).collect()
+        let regions = self.regions.read();
+        regions.iter().map(|(range, region)| (range, region.access, region.policy)).collect()
     }
 }
 
 impl<M: Mmu> LockedSlot<'_, M> {
-    /// SL-1 to SL-6 of [`super::slot`].
+    /// SL-1 to SL-7 of [`super::slot`].
     fn check(&self) {
         let (state, number) = (&*self.state, self.number);
         assert!(state.away.and(&state.present) == state.away, "SL-2: slot {number:#x} has away pages that are absent");
@@ -79,6 +81,13 @@ impl<M: Mmu> LockedSlot<'_, M> {
             }
             (mapping, entry) => panic!("slot {number:#x} is {mapping:?}, its descriptor {entry:?}"),
         }
+        for group in (0..GROUPS_PER_SLOT).filter(|&group| state.is_zeroed(group)) {
+            let home = state.home.unwrap_or_else(|| panic!("SL-7: slot {number:#x} has no home to have zeros in"));
+            for index in group_of(group * PAGES_PER_GROUP) {
+                assert!(!state.present.get(index), "SL-7: page {index} of slot {number:#x} is present");
+                assert!(self.mm.machine.is_zero(home.frame(index)), "SL-7: frame {index} of slot {number:#x}");
+            }
+        }
         if let Some(home) = state.home {
             assert_eq!(self.mm.frames.home_owner(home), Some(self.owner()), "{home:?} belongs to another slot");
             let absent = PAGES_PER_SLOT - state.at_home().count();
@@ -98,7 +107,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         if !at_home {
             assert_eq!(self.mm.frames.owner(frame), Some((self.owner(), index)), "{frame:?} of {page:?}");
         }
-        // The lock order forbids to take the space's lock here, so the region's access is checked by the model.
+        // The lock order forbids to take the regions' lock here, so the region's access is checked by the model.
         assert!(attributes == Attributes::new(attributes.access), "{page:?} has the access flag clear");
     }
     /// The contiguous bit is set in none of a group's 16 descriptors, or in all, and then they are one translation.

@@ -17,7 +17,7 @@ impl Default for Leaf {
     }
 }
 
-/// Slots by number. Entries are written under the space's lock, once: the record of a slot stays with its addresses.
+/// Slots by number. An entry is written once, by whoever is first: the record of a slot stays with its addresses.
 pub(super) struct Directory {
     roots: [AtomicU32; ENTRIES],
     leaves: Slab<Leaf>,
@@ -36,21 +36,30 @@ impl Directory {
         Handle::from_raw(leaf.0[number as usize % ENTRIES].load(Ordering::Acquire))
     }
 
-    /// Makes sure that [`Directory::set`] finds room for `number`. False without memory.
-    pub(super) fn prepare(&self, number: u64, source: &dyn FrameSource) -> bool {
-        let root = &self.roots[number as usize / ENTRIES];
-        if root.load(Ordering::Acquire) == 0 {
+    /// Whether [`Directory::enter`] finds room for `number`.
+    #[inline]
+    pub(super) fn has_room(&self, number: u64) -> bool {
+        self.roots[number as usize / ENTRIES].load(Ordering::Acquire) != 0
+    }
+
+    /// Makes room for `number`; one caller at a time. False without memory.
+    pub(super) fn make_room(&self, number: u64, source: &dyn FrameSource) -> bool {
+        if !self.has_room(number) {
             let Some(leaf) = self.leaves.allocate(source) else { return false };
-            root.store(leaf.raw(), Ordering::Release);
+            self.roots[number as usize / ENTRIES].store(leaf.raw(), Ordering::Release);
         }
         true
     }
 
-    /// Enters the slot of `number`, for which there is room.
-    pub(super) fn set(&self, number: u64, slot: Handle<Slot>) {
+    /// Enters `slot` as that of `number`, for which there is room; returns the one that is there already, if any.
+    pub(super) fn enter(&self, number: u64, slot: Handle<Slot>) -> Result<(), Handle<Slot>> {
         let root = self.roots[number as usize / ENTRIES].load(Ordering::Acquire);
-        let leaf = Handle::from_raw(root).expect("prepared");
-        self.leaves.get(leaf).0[number as usize % ENTRIES].store(slot.raw(), Ordering::Release);
+        let leaf = self.leaves.get(Handle::from_raw(root).expect("room was made"));
+        let entry = &leaf.0[number as usize % ENTRIES];
+        match entry.compare_exchange(0, slot.raw(), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(()),
+            Err(found) => Err(Handle::from_raw(found).expect("entries are handles")),
+        }
     }
 
     /// The slots in `numbers` that exist, in order.

@@ -12,10 +12,13 @@
 //! | [`table`] | descriptors; `update` is their only writer, by break-before-make |
 //! | [`slot`] | a slot's pages, home and descriptors |
 //! | [`huge`] | split, promote, dissolve; policy; memory taken back |
-//! | [`space`], `fault` | operations on ranges; first touches |
+//! | [`space`] | operations on ranges |
+//! | `fault`, `touch` | from an address to its slot; what a touch maps there |
+//! | `idle` | what idle cores do: zeroing ahead, filling what is in use by half |
 //! | [`stats`], [`report`] | what it says of itself |
 //!
-//! Locks: space → slot → slab → frames (`crate::sync`). No lock is held while memory is taken back.
+//! Locks: space → regions → slot → directory → slab → caches → frames (`crate::sync`). Operations on ranges come one after the
+//! other; faults wait for nobody but those who work on the same slot. No lock is held while memory is taken back.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod address;
@@ -26,31 +29,36 @@ mod directory;
 mod fault;
 pub mod frame;
 pub mod huge;
+mod idle;
 pub mod mmu;
 pub mod object;
 pub mod region_map;
 pub mod report;
 pub mod slab;
 pub mod slot;
+mod slot_cache;
 mod source;
 pub mod space;
 pub mod stats;
 pub mod table;
+mod touch;
 
 pub use space::{MapRequest, Region};
 
-use crate::sync::{Rank, Ranked};
+use crate::sync::{Rank, Ranked, RankedRw, Sleeping};
 use address::{Frame, VirtAddr};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use directory::Directory;
 use frame::{Class, Frames};
 use huge::Policy;
+use idle::Idle;
 use mmu::{Access, Mmu};
 use object::Object;
 use region_map::RegionMap;
 use slab::Slab;
 use slot::Slot;
+use slot_cache::SlotCaches;
 use space::Space;
 use stats::Counters;
 
@@ -63,10 +71,16 @@ pub struct MemoryManager<M: Mmu> {
     frames: Frames,
     /// The level-1 table.
     root: Frame,
-    space: Ranked<Space>,
+    space: Sleeping<Space>,
+    /// Changed with the space's lock held as well.
+    regions: RankedRw<RegionMap<Region>>,
     objects: Slab<Object>,
     slots: Slab<Slot>,
+    slot_caches: SlotCaches,
     directory: Directory,
+    /// Held while a GiB of addresses gets its level-1 entry and its part of the directory.
+    opening: Ranked<()>,
+    idle: Idle,
     policy: Policy,
     counters: Counters,
     overcommit: AtomicBool,
@@ -205,10 +219,14 @@ impl<M: Mmu> MemoryManager<M> {
             machine,
             frames,
             root,
-            space: Ranked::new(Rank::Space, Space { regions: RegionMap::new(), committed: 0 }),
+            space: Sleeping::new(Rank::Space, Space { committed: 0 }),
+            regions: RankedRw::new(Rank::Region, RegionMap::new()),
             objects: Slab::new(),
             slots: Slab::new(),
+            slot_caches: SlotCaches::new(),
             directory: Directory::new(),
+            opening: Ranked::new(Rank::Directory, ()),
+            idle: Idle::new(),
             policy: Policy::default(),
             counters: Counters::default(),
             overcommit: AtomicBool::new(false),
@@ -256,8 +274,9 @@ impl<M: Mmu> MemoryManager<M> {
         usable.saturating_sub(usable.div_ceil(256) + FIRST_RECORDS)
     }
 
-    /// What a waiting fault does before it looks again.
+    /// What a waiting fault does before it looks again: the one place where a fault waits for more than a lock.
     fn wait(&self) {
         crate::sync::relax();
+        crate::sync::breathe();
     }
 }

@@ -48,11 +48,9 @@ impl<M: Mmu> MemoryManager<M> {
         {
             let space = self.space.lock();
             usage.committed_pages = space.committed;
-            let mut page = 0;
-            while let Some((range, _)) = space.regions.next(page) {
+            for (range, _) in self.regions.read().iter() {
                 usage.regions += 1;
                 usage.region_pages += range.end - range.start;
-                page = range.end;
             }
         }
         for index in 0..PAGES_PER_SLOT {
@@ -77,6 +75,8 @@ impl<M: Mmu> MemoryManager<M> {
                     usage.pages += slot.state.present().count() - groups * PAGES_PER_GROUP;
                 }
             }
+            drop(slot);
+            crate::sync::breathe();
         }
         usage
     }
@@ -88,10 +88,10 @@ impl<M: Mmu> MemoryManager<M> {
     /// Those of `out`.
     pub fn describe_holders(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         const HOLDERS: usize = 8;
-        let Some(space) = self.space.try_lock() else { return writeln!(out, "regions: unknown, the space is locked") };
+        let Some(tree) = self.regions.try_read() else { return writeln!(out, "regions: unknown, they are locked") };
         let mut holders = ArrayVec::<(usize, Range<u64>), { HOLDERS + 1 }>::new();
         let mut regions = 0;
-        for (range, _) in space.regions.iter() {
+        for (range, _) in tree.iter() {
             regions += 1;
             let pages = self.present_in(&range);
             let rank = holders.iter().position(|(held, _)| *held < pages).unwrap_or(holders.len());
@@ -130,9 +130,9 @@ impl<M: Mmu> MemoryManager<M> {
         if address.0 >= LOWER_END {
             return writeln!(out, "    {address} is not the application's to use");
         }
-        match self.space.try_lock() {
-            None => writeln!(out, "    region: unknown, the space is locked")?,
-            Some(space) => match space.regions.find(address.page().0) {
+        match self.regions.try_read() {
+            None => writeln!(out, "    region: unknown, the regions are locked")?,
+            Some(regions) => match regions.find(address.page().0) {
                 Some((range, region)) => {
                     let (start, end) = (range.start * PAGE_SIZE as u64, range.end * PAGE_SIZE as u64);
                     let (access, policy) = (region.access, region.policy);
@@ -140,7 +140,7 @@ impl<M: Mmu> MemoryManager<M> {
                 }
                 None => {
                     writeln!(out, "    in no region")?;
-                    if let Some((range, _)) = space.regions.next(address.page().0) {
+                    if let Some((range, _)) = regions.next(address.page().0) {
                         let start = range.start * PAGE_SIZE as u64;
                         writeln!(out, "    next region begins at {start:#x}, {:#x} further on", start - address.0)?;
                     }

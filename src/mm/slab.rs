@@ -17,6 +17,7 @@
 //! - **shared**: records are reached by shared reference only, except through `&mut Slab`.
 
 use crate::sync::{Rank, Ranked};
+use arrayvec::ArrayVec;
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::{MaybeUninit, needs_drop, size_of};
@@ -294,6 +295,27 @@ impl<T: Default + Send> Slab<T> {
     pub fn allocate(&self, source: &dyn FrameSource) -> Option<Handle<T>> {
         let mut state = self.state.lock();
         self.extend(&mut state, source, 1).then(|| self.pop(&mut state))
+    }
+
+    /// Allocates records until `out` is full, or for as long as none needs a frame more: at least one, unless `source` has no
+    /// frame for it.
+    pub fn allocate_into<const N: usize>(&self, source: &dyn FrameSource, out: &mut ArrayVec<Handle<T>, N>) {
+        self.pop_into(&mut self.state.lock(), source, out)
+    }
+
+    /// As [`Slab::allocate_into`], or nothing if another has the slab's lock.
+    pub fn try_allocate_into<const N: usize>(&self, source: &dyn FrameSource, out: &mut ArrayVec<Handle<T>, N>) {
+        if let Some(mut state) = self.state.try_lock() {
+            self.pop_into(&mut state, source, out)
+        }
+    }
+
+    fn pop_into<const N: usize>(&self, state: &mut State, source: &dyn FrameSource, out: &mut ArrayVec<Handle<T>, N>) {
+        if self.extend(state, source, 1) {
+            while !out.is_full() && state.spare > state.reserved {
+                out.push(self.pop(state));
+            }
+        }
     }
 
     /// Promises `count` records to the caller, for an operation that must not fail half-way; `None` when `source`

@@ -10,6 +10,8 @@
 //! - **SL-4** With a table there is at least one present page; with neither table nor block there is none, and no home.
 //! - **SL-5** A page in `released` is not present.
 //! - **SL-6** The home's absent frames are those at whose offset no page is at home; their number is in the block's record.
+//! - **SL-7** A group in `zeroed` has no page present, and its frames in the home hold zeros: idle time zeroed them. A page
+//!   that is mapped there drops the mark, and so does the end of the home.
 //!
 //! [`MemoryManager::check`]: super::MemoryManager::check
 #![forbid(unsafe_code)]
@@ -50,8 +52,12 @@ pub struct SlotState {
     pub(super) present: Bits512,
     pub(super) away: Bits512,
     pub(super) released: Bits512,
+    /// Groups of which no page is at home, and whose frames in the home hold zeros; a bit each.
+    pub(super) zeroed: u32,
     /// A block for this slot is being zeroed outside the lock; other faults wait for it.
     pub(super) filling: bool,
+    /// The slot is among those that idle time looks at, or on its way back there.
+    pub(super) offered: bool,
 }
 
 impl SlotState {
@@ -84,6 +90,18 @@ impl SlotState {
     pub(super) fn at_home(&self) -> Bits512 {
         self.present.and(&self.away.not())
     }
+
+    /// Whether the frames of group `group` (0..32) in the home are known to hold zeros.
+    #[inline]
+    pub(super) fn is_zeroed(&self, group: usize) -> bool {
+        self.zeroed >> group & 1 != 0
+    }
+
+    /// Whether group `group` (0..32) has no page present, and none that was released.
+    pub(super) fn is_untouched(&self, group: usize) -> bool {
+        let group = group * PAGES_PER_GROUP..(group + 1) * PAGES_PER_GROUP;
+        !self.present.any_in(group.clone()) && !self.released.any_in(group)
+    }
 }
 
 /// The record of a slot. Records are type-stable: a stale handle finds some slot's record, and the epoch tells.
@@ -107,7 +125,7 @@ impl Default for Slot {
 }
 
 impl Slot {
-    /// The epoch now: to be read with the space's lock held, next to the region.
+    /// The epoch now: to be read with the regions' lock held, next to the region.
     pub(super) fn epoch(&self) -> u32 {
         self.epoch.load(Ordering::Acquire)
     }
@@ -139,7 +157,12 @@ pub(super) struct LockedSlot<'m, M: Mmu> {
 
 impl<'m, M: Mmu> LockedSlot<'m, M> {
     pub(super) fn lock(mm: &'m MemoryManager<M>, number: u64, handle: Handle<Slot>) -> Self {
-        let slot = mm.slots.get(handle);
+        Self::lock_record(mm, number, handle, mm.slots.get(handle))
+    }
+
+    /// As [`LockedSlot::lock`], with the record of `handle` at hand.
+    #[inline]
+    pub(super) fn lock_record(mm: &'m MemoryManager<M>, number: u64, handle: Handle<Slot>, slot: &'m Slot) -> Self {
         LockedSlot { mm, number, handle, slot, state: slot.state.lock() }
     }
 
@@ -200,7 +223,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         self.state.released = Bits512::EMPTY;
     }
 
-    /// Maps absent pages `range` to consecutive zeroed frames from `frame` on, linking `table` (zeroed) if the slot has none yet.
+    /// Maps absent pages `range` of one group to consecutive zeroed frames from `frame` on, linking `table` (zeroed) if the slot has none yet.
     pub(super) fn install(&mut self, table: Frame, range: Range<usize>, frame: Frame, attributes: Attributes) {
         if attributes.access.execute {
             self.mm.machine.sync_code(frame, range.len());
@@ -213,6 +236,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
         self.state.present.set_range(range.clone());
         self.state.released.clear_range(range.clone());
+        self.state.zeroed &= !(1 << (range.start / PAGES_PER_GROUP));
         match self.state.home {
             // The first group was counted when the home was allocated.
             Some(home) if home.frame(range.start) == frame => {
@@ -282,6 +306,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             if self.state.at_home().is_empty() {
                 self.mm.frames.end_home(home);
                 self.state.home = None;
+                self.state.zeroed = 0;
             } else {
                 self.count_absent(home);
                 if self.mm.frames.defer(home) {
@@ -308,7 +333,8 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Unmaps everything: the descriptor goes at once, then the home, the away frames and the table.
     fn clear_all(&mut self) {
         let mut pending = Pending::new();
-        let state = core::mem::take(&mut *self.state);
+        let offered = self.state.offered;
+        let state = core::mem::replace(&mut *self.state, SlotState { offered, ..SlotState::default() });
         match state.mapping {
             Mapping::Block { deposit } => {
                 self.set_entry(Entry::Invalid, &mut pending);
@@ -374,11 +400,10 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
     }
 
-    /// A frame for a level-3 table, all invalid.
+    /// A frame for a level-3 table, to be zeroed before it is linked, or for the deposit of a block: a split writes all of
+    /// that before it links it.
     pub(super) fn new_table(&self) -> Option<Frame> {
-        let table = self.mm.frames.allocate(0, Class::Unmovable)?;
-        self.mm.machine.zero(table, 1);
-        Some(table)
+        self.mm.frames.allocate(0, Class::Unmovable)
     }
 
     /// Whether the slot's group that begins at `start` has no page present, and its pages were all released or none.

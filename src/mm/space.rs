@@ -1,15 +1,37 @@
 //! The address space: what is mapped where, and the operations on ranges of it.
 //!
-//! The space's lock guards the regions, the objects, the commit charge, the directory's entries and the level-1 table.
-//! An operation that changes regions holds it to its end and visits the slots under it, so that operations
-//! on ranges come one after the other; faults hold it only while they look up a region.
+//! The space's lock guards the objects and the commit charge, and makes operations on ranges come one after the other: each
+//! holds it to its end. The regions have a lock of their own, for reading and writing. Faults take that one only, to read,
+//! and so never wait for each other:
+//!
+//! - **SP-1** Regions change under the space's lock and, for as long as one change takes, the regions' lock for writing. So
+//!   who holds the space's lock may read them again and again.
+//! - **SP-2** An operation changes the regions of its range first. Then it visits every slot that the range touches and that
+//!   has a record by then, and under the slot's lock begins a new epoch and brings the present pages of the range in line.
+//! - **SP-3** A fault finds its region, its slot's record (which it makes, if there is none) and the slot's epoch under one hold
+//!   of the regions' lock. Under the slot's lock it compares the epoch before it changes anything.
+//! - **SP-4** Regions become one with their neighbours only after the visits.
+//!
+//! A fault that read before the change left a record for the visit to find, with the old epoch in hand (SP-3). If it has the
+//! slot's lock before the visit, the visit undoes what it did; if after, it finds a new epoch and starts again. A fault that
+//! read after the change goes by the new regions, whether the visit is still to come or not, and the visit changes nothing
+//! of what it mapped. It may find a present page that the visit has not come to: then it does the visit's work on the slot
+//! instead of waiting for it. It knows a slot as covered by one region only if the operation's range covers it as well
+//! (SP-4), so that a promotion that mixes the pages' old and new attributes is put right by the visit.
+//!
+//! | operation | regions | visit |
+//! | --- | --- | --- |
+//! | map | inserted; a fault before that finds none | none: no page of the range is present |
+//! | unmap | removed | new epoch, pages cleared |
+//! | protect | cut, set | new epoch, attributes set |
+//! | advise | cut, set | new epoch |
+//! | release | as they are | pages cleared; a fault before or after it is a touch before or after it |
 #![forbid(unsafe_code)]
 
 use super::address::{LOWER_END, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, VirtAddr};
 use super::huge::{HugePolicy, SplitCause};
 use super::mmu::{Access, Attributes, Mmu};
 use super::object::Object;
-use super::region_map::RegionMap;
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping};
 use super::{MemoryError, MemoryManager};
@@ -69,9 +91,8 @@ impl MapRequest {
     }
 }
 
-/// What the space's lock guards.
+/// What the space's lock guards, beside the objects.
 pub(super) struct Space {
-    pub(super) regions: RegionMap<Region>,
     /// Pages charged against the commit limit.
     pub(super) committed: u64,
 }
@@ -114,32 +135,29 @@ impl<M: Mmu> MemoryManager<M> {
                     PAGES_PER_GROUP.. => PAGES_PER_GROUP,
                     _ => 1,
                 } as u64;
-                let start = space.regions.find_gap(pages, align, ANYWHERE).ok_or(MemoryError::NoGap { pages })?;
+                let gap = self.regions.read().find_gap(pages, align, ANYWHERE);
+                let start = gap.ok_or(MemoryError::NoGap { pages })?;
                 start..start + pages
             }
         };
-        if let Some((culprit, _)) = space.regions.next(range.start)
-            && culprit.start < range.end
-        {
+        if let Some((culprit, _)) = self.first_region(&range) {
             return Err(MemoryError::Overlap { start: Page(culprit.start).start(), end: Page(culprit.end).start() });
         }
-        if space.regions.reserve(&self.source(), 2).is_err() {
-            return Err(MemoryError::NoMemory);
-        }
+        self.regions.write().reserve(&self.source(), 2).map_err(|_| MemoryError::NoMemory)?;
         let charged = request.access.write;
         if charged {
             self.charge(&mut space, pages)?;
         }
-        let Some(parts) = self.objects_for(&mut space, range.clone()) else {
+        let Some(parts) = self.objects_for(range.clone()) else {
             space.committed -= if charged { pages } else { 0 };
             return Err(MemoryError::NoMemory);
         };
         for (range, object) in parts.into_iter().flatten() {
             let region = Region { access: request.access, policy: request.policy, charged, object };
-            space.regions.insert(&self.source(), range, region).expect("looked at and reserved");
+            self.regions.write().insert(&self.source(), range, region).expect("looked at and reserved");
             self.count_region(object, 1);
         }
-        self.merge_around(&mut space, range.clone());
+        self.merge_around(&range);
         Ok(Page(range.start).start()..Page(range.end).start())
     }
 
@@ -156,9 +174,9 @@ impl<M: Mmu> MemoryManager<M> {
 
     fn try_unmap(&self, range: &Range<u64>) -> Result<(), MemoryError> {
         let mut space = self.space.lock();
-        self.cut(&mut space, range)?;
-        while let Some((region_range, region)) = overlapping(&space, range) {
-            space.regions.remove(region_range.start);
+        self.cut(range)?;
+        while let Some((region_range, region)) = self.first_region(range) {
+            self.regions.write().remove(region_range.start);
             if region.charged {
                 space.committed -= region_range.end - region_range.start;
             }
@@ -187,25 +205,21 @@ impl<M: Mmu> MemoryManager<M> {
 
     fn try_protect(&self, range: &Range<u64>, access: Access) -> Result<(), MemoryError> {
         let mut space = self.space.lock();
-        let uncharged = self.uncharged(&space, range)?;
+        let uncharged = self.uncharged(range)?;
         let charge = if access.write { uncharged } else { 0 };
         self.charge(&mut space, charge)?;
-        if let Err(error) = self.cut(&mut space, range) {
+        if let Err(error) = self.cut(range) {
             space.committed -= charge;
             return Err(error);
         }
-        self.set_regions(&mut space, range, |region| Region {
-            access,
-            charged: region.charged || access.write,
-            ..region
-        });
+        self.set_regions(range, |region| Region { access, charged: region.charged || access.write, ..region });
         let attributes = Attributes::new(access);
         self.for_each_slot(range, |mut slot, part| {
             slot.new_epoch();
             slot.protect(part, attributes);
         });
-        self.merge_around(&mut space, range.clone());
-        self.promote_healed(&space, range);
+        self.merge_around(range);
+        self.promote_healed(range);
         Ok(())
     }
 
@@ -220,12 +234,12 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     fn try_advise(&self, range: &Range<u64>, policy: HugePolicy) -> Result<(), MemoryError> {
-        let mut space = self.space.lock();
-        self.uncharged(&space, range)?;
-        self.cut(&mut space, range)?;
-        self.set_regions(&mut space, range, |region| Region { policy, ..region });
+        let _space = self.space.lock();
+        self.uncharged(range)?;
+        self.cut(range)?;
+        self.set_regions(range, |region| Region { policy, ..region });
         self.for_each_slot(range, |slot, _| slot.new_epoch());
-        self.merge_around(&mut space, range.clone());
+        self.merge_around(range);
         Ok(())
     }
 
@@ -237,8 +251,8 @@ impl<M: Mmu> MemoryManager<M> {
     /// A bad range, or a page in it that is not mapped (named).
     pub fn release(&self, start: VirtAddr, length: usize) -> Result<(), MemoryError> {
         let range = check_range(start, length)?;
-        let space = self.space.lock();
-        self.uncharged(&space, &range)?;
+        let _space = self.space.lock();
+        self.uncharged(&range)?;
         self.for_each_slot(&range, |mut slot, part| slot.clear(part, SplitCause::Release));
         Ok(())
     }
@@ -252,16 +266,22 @@ impl<M: Mmu> MemoryManager<M> {
             })
     }
 
+    /// The first region that overlaps `range`.
+    fn first_region(&self, range: &Range<u64>) -> Option<(Range<u64>, Region)> {
+        self.regions.read().next(range.start).filter(|(found, _)| found.start < range.end)
+    }
+
     /// Pages in `range` that are not charged yet.
     ///
     /// # Errors
     ///
     /// A page in `range` that is in no region.
-    fn uncharged(&self, space: &Space, range: &Range<u64>) -> Result<u64, MemoryError> {
+    fn uncharged(&self, range: &Range<u64>) -> Result<u64, MemoryError> {
+        let regions = self.regions.read();
         let mut uncharged = 0;
         let mut page = range.start;
         while page < range.end {
-            let Some((found, region)) = space.regions.find(page) else {
+            let Some((found, region)) = regions.find(page) else {
                 return Err(MemoryError::NotMapped { address: Page(page).start() });
             };
             let end = found.end.min(range.end);
@@ -274,6 +294,9 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     fn charge(&self, space: &mut Space, pages: u64) -> Result<(), MemoryError> {
+        if pages == 0 {
+            return Ok(());
+        }
         let limit = self.commit_limit();
         if pages > limit.saturating_sub(space.committed) {
             return Err(MemoryError::CommitLimit {
@@ -286,14 +309,11 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// Cuts regions at both ends of `range`. Fails before it changes anything.
-    fn cut(&self, space: &mut Space, range: &Range<u64>) -> Result<(), MemoryError> {
-        if space.regions.reserve(&self.source(), 2).is_err() {
-            return Err(MemoryError::NoMemory);
-        }
+    fn cut(&self, range: &Range<u64>) -> Result<(), MemoryError> {
+        let mut regions = self.regions.write();
+        regions.reserve(&self.source(), 2).map_err(|_| MemoryError::NoMemory)?;
         for at in [range.start, range.end] {
-            if space.regions.split(&self.source(), at).expect("reserved")
-                && let Some((_, region)) = space.regions.find(at)
-            {
+            if let Some(region) = regions.cut(&self.source(), at).expect("reserved") {
                 self.count_region(region.object, 1);
             }
         }
@@ -301,28 +321,28 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// Changes the regions that make up `range`, at whose ends they are cut.
-    fn set_regions(&self, space: &mut Space, range: &Range<u64>, change: impl Fn(Region) -> Region) {
+    fn set_regions(&self, range: &Range<u64>, change: impl Fn(Region) -> Region) {
         let mut page = range.start;
-        while page < range.end
-            && let Some((found, region)) = space.regions.find(page)
-        {
-            space.regions.set(found.start, change(region));
-            page = found.end;
+        while page < range.end {
+            let Some(changed) = self.regions.write().change(page, &change) else { break };
+            page = changed.end;
         }
     }
 
     /// Joins equal neighbours at the borders in and around `range`.
-    fn merge_around(&self, space: &mut Space, range: Range<u64>) {
+    fn merge_around(&self, range: &Range<u64>) {
+        let mut left = range.start.checked_sub(1).and_then(|page| self.regions.read().find(page));
         let mut page = range.start;
-        while page <= range.end {
-            let Some((found, region)) = space.regions.next(page) else { break };
-            if found.start > range.end {
-                break;
-            }
-            if space.regions.merge(found.start) {
+        while page <= range.end
+            && let Some((found, region)) = self.first_region(&(page..range.end + 1))
+        {
+            let border = found.start;
+            if left.is_some_and(|(left, other)| left.end == border && other == region) {
+                self.regions.write().merge(border);
                 self.count_region(region.object, -1);
             }
             page = found.end;
+            left = Some((found, region));
         }
     }
 
@@ -338,11 +358,11 @@ impl<M: Mmu> MemoryManager<M> {
     /// Whose memory a new mapping of `range` becomes: the object's that uses its first or last slot already, else a new
     /// one's. Two different neighbours make two parts. `None` without memory.
     #[allow(clippy::type_complexity)] // Two parts at most, each a range and its object.
-    fn objects_for(&self, space: &mut Space, range: Range<u64>) -> Option<[Option<(Range<u64>, Handle<Object>)>; 2]> {
+    fn objects_for(&self, range: Range<u64>) -> Option<[Option<(Range<u64>, Handle<Object>)>; 2]> {
         let slot_start = |page: u64| page / PAGES_PER_SLOT as u64 * PAGES_PER_SLOT as u64;
         let user = |page: u64| {
             let start = slot_start(page);
-            let (found, region) = space.regions.next(start)?;
+            let (found, region) = self.regions.read().next(start)?;
             (found.start < start + PAGES_PER_SLOT as u64).then_some(region.object)
         };
         let (head, tail) = (user(range.start), user(range.end - 1));
@@ -360,7 +380,8 @@ impl<M: Mmu> MemoryManager<M> {
         })
     }
 
-    /// Locks each slot that `range` touches and that exists, in ascending order, with the part of it in `range` as indices.
+    /// Locks each slot that `range` touches and that exists, in ascending order, with the part of it in `range` as indices. A
+    /// scheduler may have its way between two of them.
     fn for_each_slot(&self, range: &Range<u64>, mut operation: impl FnMut(LockedSlot<'_, M>, Range<usize>)) {
         let slots = Page(range.start).slot()..Page(range.end - 1).slot() + 1;
         for (number, handle) in self.directory.slots(slots) {
@@ -368,16 +389,17 @@ impl<M: Mmu> MemoryManager<M> {
             let start = range.start.max(first) - first;
             let end = range.end.min(first + PAGES_PER_SLOT as u64) - first;
             operation(LockedSlot::lock(self, number, handle), start as usize..end as usize);
+            crate::sync::breathe();
         }
     }
 
     /// Promotes the slots at the ends of `range` whose pages have one access again.
-    fn promote_healed(&self, space: &Space, range: &Range<u64>) {
+    fn promote_healed(&self, range: &Range<u64>) {
         let ends = [Page(range.start).slot(), Page(range.end - 1).slot()];
         for number in &ends[..if ends[0] == ends[1] { 1 } else { 2 }] {
             let first = number * PAGES_PER_SLOT as u64;
             if let Some(handle) = self.directory.get(*number)
-                && let Some((found, region)) = space.regions.find(first)
+                && let Some((found, region)) = self.region(Page(first).start())
                 && found.end >= first + PAGES_PER_SLOT as u64
                 && self.policy.allows(region.policy)
             {
@@ -385,11 +407,6 @@ impl<M: Mmu> MemoryManager<M> {
             }
         }
     }
-}
-
-/// The first region that overlaps `range`.
-fn overlapping(space: &Space, range: &Range<u64>) -> Option<(Range<u64>, Region)> {
-    space.regions.next(range.start).filter(|(found, _)| found.start < range.end)
 }
 
 /// The whole pages of `length` bytes from `start`.

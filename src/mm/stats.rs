@@ -55,6 +55,8 @@ counters! {
     pgfault_page,
     /// Faults that found the access already permitted: another core was faster, or the entry was in its break.
     spurious_fault,
+    /// Faults that started again, because a region changed meanwhile or another core is filling the slot.
+    fault_retry,
     /// Access flags set by software.
     access_flag_fault,
     /// First touches that gave their slot a block: a home, or a block mapped at once.
@@ -87,10 +89,18 @@ counters! {
     thp_underused_split_page,
     /// Tables replaced by block descriptors, in place.
     promote,
+    /// … by idle time, which filled what was never touched.
+    promote_idle,
     /// Slots full of pages that did not promote because one of them is not at home.
     promote_refused_away,
-    /// Bytes filled with zeros for the application.
+    /// Bytes that faults filled with zeros for the application.
     zeroed_bytes,
+    /// Bytes that idle time filled with zeros, to spare faults that.
+    zeroed_idle_bytes,
+    /// Faults that mapped a block which idle time had zeroed.
+    zeroed_pool_hit,
+    /// Groups or pages that faults mapped without zeroing them: idle time had.
+    zeroed_group_hit,
     /// Translations invalidated by address.
     tlb_flush_page,
     /// Invalidations of everything of the application.

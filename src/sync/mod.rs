@@ -24,7 +24,7 @@
 //! # For the kernel
 //!
 //! Every lock of the memory manager has a [`Rank`], and debug builds check the order:
-//! space → region → slot → slabs → a core's caches → frames → threads → console; locks of one rank by ascending address.
+//! space → region → slot → directory → slabs → a core's caches → frames → threads → console; locks of one rank by ascending address.
 //! [`Ranked`] spins; [`Sleeping`] sleeps, for what is held long. Both kinds of locks meet the scheduler in [`parking`] and
 //! in [`Waiting`] alone.
 
@@ -37,6 +37,7 @@ pub mod parking;
 mod poison;
 mod rank;
 mod ranked;
+mod ranked_rw;
 mod raw_mutex;
 mod rwlock;
 mod semaphore;
@@ -49,7 +50,8 @@ pub use mutex::{Mutex, MutexGuard};
 pub use once::{LazyLock, OnceLock};
 pub use poison::{LockResult, PoisonError, TryLockError, TryLockResult};
 pub use rank::{Held, Rank};
-pub use ranked::{Guard, Ranked, Waiting, core, relax};
+pub use ranked::{Guard, Ranked, Waiting, breathe, core, lock_waits, lock_waits_of, relax};
+pub use ranked_rw::{RankedRw, ReadGuard, WriteGuard};
 pub use raw_mutex::{Acquired, RawMutex};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Semaphore, SemaphorePermit};

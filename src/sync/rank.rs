@@ -16,6 +16,8 @@ pub enum Rank {
     Region,
     /// One slot: its page states, its home, its tables.
     Slot,
+    /// The level-1 table, and where a GiB's slots are entered.
+    Directory,
     /// Slabs of the memory manager's own records.
     Slab,
     /// What a core keeps of frames and records for itself.
@@ -32,7 +34,8 @@ pub enum Rank {
     Console,
 }
 
-const RANKS: usize = Rank::Console as usize + 1;
+/// How many ranks there are.
+pub(super) const RANKS: usize = Rank::Console as usize + 1;
 
 /// The locks that one thread holds: for each rank the address of the highest, or 0. Kept up in debug builds only.
 #[derive(Debug)]

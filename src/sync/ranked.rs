@@ -3,9 +3,29 @@
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU64, Ordering};
 use spin::RelaxStrategy;
 
-use crate::sync::rank::{self, BOOT, Held, Rank};
+use crate::sync::rank::{self, BOOT, Held, RANKS, Rank};
+
+/// How often a lock was found taken, by rank.
+static WAITS: [AtomicU64; RANKS] = [const { AtomicU64::new(0) }; RANKS];
+
+/// How often a lock was found taken by who then waited for it, since boot.
+pub fn lock_waits() -> u64 {
+    WAITS.iter().map(|waits| waits.load(Ordering::Relaxed)).sum()
+}
+
+/// How often a lock of `rank` was found taken by who then waited for it, since boot.
+pub fn lock_waits_of(rank: Rank) -> u64 {
+    WAITS[rank as usize].load(Ordering::Relaxed)
+}
+
+/// Counts a lock of `rank` that was found taken.
+#[cold]
+pub(super) fn count_wait(rank: Rank) {
+    WAITS[rank as usize].fetch_add(1, Ordering::Relaxed);
+}
 
 /// How the running thread is told, and what a waiting one does.
 static WAITING: spin::Once<Waiting> = spin::Once::new();
@@ -19,6 +39,9 @@ pub struct Waiting {
     pub core: fn() -> usize,
     /// What a thread does each time it finds a lock taken.
     pub relax: fn(),
+    /// What a long operation does between two steps, while it holds no lock that a fault takes: where a scheduler may
+    /// preempt it.
+    pub breathe: fn(),
     /// Called in debug builds before a lock is taken or tried: where a scheduler of tests may switch.
     pub switch: fn(),
 }
@@ -57,7 +80,15 @@ pub fn relax() {
     }
 }
 
-struct Relax;
+/// What a thread does between two steps of a long operation.
+#[inline]
+pub fn breathe() {
+    if let Some(waiting) = WAITING.get() {
+        (waiting.breathe)();
+    }
+}
+
+pub(super) struct Relax;
 
 impl RelaxStrategy for Relax {
     fn relax() {
@@ -90,6 +121,15 @@ impl<T> Ranked<T> {
     pub fn lock(&self) -> Guard<'_, T> {
         switch();
         rank::check(self.rank, self.address());
+        match self.lock.try_lock() {
+            Some(inner) => self.guard(inner),
+            None => self.lock_contended(),
+        }
+    }
+
+    #[cold]
+    fn lock_contended(&self) -> Guard<'_, T> {
+        count_wait(self.rank);
         self.guard(self.lock.lock())
     }
 

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "no test file uses all of it")]
 
 use ashlar::arch::sim::{Rule, SimConfig, SimMachine, Violation};
+use ashlar::sync::parking::{Parking, Prepared, ThreadId, Wake};
 use ashlar::sync::{Held, Waiting};
 use shuttle::scheduler::RandomScheduler;
 use shuttle::thread::JoinHandle;
@@ -68,15 +69,36 @@ impl Outcome {
     }
 }
 
+/// Who waits for a sleeping lock tries again when it is its turn: cores have nothing else to do here.
+fn install_parking() {
+    Parking {
+        me: || ThreadId::new(current() as u64 + 1).expect("below 2^62"),
+        prepare: |_, _| Prepared::Ready,
+        park: |_| {
+            shuttle::thread::yield_now();
+            Wake::Woken
+        },
+        cancel: || (),
+        wake: |_, _| 0,
+        own: |_| (),
+        stopped: |_| false,
+        now: || 0,
+        spin: || false,
+    }
+    .install();
+}
+
 /// Runs `program` as core 0 on a fresh machine for each of `schedules` schedules; it returns the violations.
 pub fn interleave(schedules: usize, program: impl Fn(SimMachine) -> Vec<Violation> + Send + Sync + 'static) -> Outcome {
     Waiting {
         held: || &HELD[TEST.with(|test| test * CORES) + current()],
         core: current,
         relax: shuttle::thread::yield_now,
+        breathe: shuttle::thread::yield_now,
         switch: shuttle::thread::yield_now,
     }
     .install();
+    install_parking();
     NOTED.set(0);
     let rules = Arc::new(Mutex::new(BTreeSet::new()));
     let (found, seed) = (rules.clone(), AtomicU64::new(SEED));

@@ -73,6 +73,7 @@ pub fn threads_are_contexts() {
         held: || HELD.with(|&held| held),
         core: || CORE.get(),
         relax: std::thread::yield_now,
+        breathe: || (),
         switch: || {
             LOCKS.set(LOCKS.get() + 1);
             if YIELDS.get() {

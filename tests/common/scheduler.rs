@@ -231,7 +231,7 @@ fn switch() {
 
 /// Makes this the scheduler of the whole test program.
 pub fn install() {
-    Waiting { held, core: || 0, relax: switch, switch }.install();
+    Waiting { held, core: || 0, relax: switch, breathe: || (), switch }.install();
     let spin = || try_get_current_task().is_some() && thread_rng().gen_range(0..4) == 0;
     Parking { me, prepare, park, cancel, wake, own, stopped, now, spin }.install();
 }

@@ -6,8 +6,9 @@ extern crate alloc;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use ashlar::arch::sim::{AccessError, SimConfig, SimFault, SimMachine};
-use ashlar::mm::address::{PhysAddr, VirtAddr};
+use ashlar::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
 use ashlar::mm::frame::{Frames, MemoryMap};
+use ashlar::mm::report::Usage;
 use ashlar::mm::{FaultError, MapRequest, MemoryManager};
 
 /// Bytes in a mebibyte.
@@ -85,5 +86,27 @@ impl World {
         self.mm.check();
         self.mm.machine().check_settled();
         self.mm.machine().assert_clean();
+    }
+}
+
+/// Blocks, groups and pages mapped now.
+pub fn sizes(world: &World) -> (usize, usize, usize) {
+    let Usage { blocks, groups, pages, .. } = world.mm.usage();
+    (blocks, groups, pages)
+}
+
+/// Writes a different word into every page of the slot at `start`.
+pub fn fill(world: &World, start: VirtAddr) {
+    for page in 0..512 {
+        world.put(start + page * PAGE_SIZE as u64 + 8 * (page % 512), 0x5EED_0000 + page);
+    }
+}
+
+/// Whether every page but those in `zero` has the word that [`fill`] wrote, and those in `zero` hold zeros.
+pub fn assert_filled(world: &World, start: VirtAddr, zero: core::ops::Range<u64>) {
+    for page in 0..512 {
+        let expected = if zero.contains(&page) { 0 } else { 0x5EED_0000 + page };
+        let at = start + page * PAGE_SIZE as u64;
+        assert_eq!(world.get(at + 8 * (page % 512)), expected, "page {page}");
     }
 }

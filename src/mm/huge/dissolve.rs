@@ -17,6 +17,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         };
         self.state.away = self.state.present;
         self.state.home = None;
+        self.state.zeroed = 0;
         self.mm.counters.thp_split_page.increment();
         Some(freed)
     }

@@ -1,7 +1,9 @@
 //! Promote: a table whose 512 pages are all at home becomes a block descriptor.
 #![forbid(unsafe_code)]
 
-use crate::mm::mmu::{Entry, Mmu};
+use crate::mm::address::{Block, Frame, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT};
+use crate::mm::bits::Bits512;
+use crate::mm::mmu::{Attributes, Entry, Mmu};
 use crate::mm::slot::{LockedSlot, Mapping};
 use crate::mm::table::Pending;
 
@@ -20,11 +22,42 @@ impl<M: Mmu> LockedSlot<'_, M> {
         }
         let (frame, attributes) = self.leaf(0).expect("all pages are present");
         debug_assert_eq!(frame, home.frame(0));
+        self.become_block(table, home, attributes);
+        self.mm.frames.undefer(home);
+    }
+
+    /// As [`LockedSlot::promote`], of a slot that is in use by half: the other groups were never touched, and are known to
+    /// hold zeros. They need no descriptors of their own on the way.
+    pub(in crate::mm) fn promote_zeroed(&mut self) {
+        let (Mapping::Table(table), Some(home)) = (self.state.mapping, self.state.home) else { return };
+        let state = &self.state;
+        let ready = |group: usize| {
+            let pages = group * PAGES_PER_GROUP..(group + 1) * PAGES_PER_GROUP;
+            state.is_zeroed(group) || state.present.all_in(pages)
+        };
+        if state.present.count() < PAGES_PER_SLOT / 2 || !(state.away.is_empty() && (0..GROUPS_PER_SLOT).all(ready)) {
+            return;
+        }
+        let first = state.present.next_set(0).expect("half of the pages are present");
+        let (_, attributes) = self.leaf(first).expect("the page is present");
+        if attributes.access.execute {
+            for group in (0..GROUPS_PER_SLOT).filter(|&group| state.is_zeroed(group)) {
+                self.mm.machine.sync_code(home.frame(group * PAGES_PER_GROUP), PAGES_PER_GROUP);
+            }
+        }
+        self.become_block(table, home, attributes);
+        self.state.present = Bits512::FULL;
+        self.state.zeroed = 0;
+        self.count_absent(home);
+        self.mm.counters.promote_idle.increment();
+    }
+
+    /// Replaces `table` by a descriptor of the whole `home`.
+    fn become_block(&mut self, table: Frame, home: Block, attributes: Attributes) {
         let mut pending = Pending::new();
-        self.set_entry(Entry::Block { frame, attributes }, &mut pending);
+        self.set_entry(Entry::Block { frame: home.frame(0), attributes }, &mut pending);
         self.mm.settle(&mut pending);
         self.state.mapping = Mapping::Block { deposit: table };
-        self.mm.frames.undefer(home);
         self.mm.counters.promote.increment();
     }
 }

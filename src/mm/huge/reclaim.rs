@@ -1,4 +1,4 @@
-//! Taking memory back when none is free: absent frames of homes first, oldest first; then the zero pages of homes.
+//! Taking memory back when none is free: blocks that are being zeroed for the pool; absent frames of homes first, oldest first; then the zero pages of homes.
 //!
 //! A fault that found no frame comes here, and an operation that found none for a record; neither holds a lock.
 #![forbid(unsafe_code)]
@@ -26,6 +26,10 @@ impl<M: Mmu> MemoryManager<M> {
     pub(in crate::mm) fn reclaim(&self) -> bool {
         self.counters.reclaim.increment();
         let mut busy = false;
+        if let Some(block) = self.idle.take_begun() {
+            self.frames.free_block(block);
+            return true;
+        }
         if self.reclaim_absent(&mut busy) || self.reclaim_zero_pages(&mut busy) {
             return true;
         }

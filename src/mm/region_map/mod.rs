@@ -7,7 +7,7 @@
 //! node says about its gaps depends on nothing outside it.
 //!
 //! Nodes are records of a [`Slab`] that the map owns. Every change that needs nodes has them before it starts, so it
-//! happens wholly or not at all. The lock of the address space guards the map.
+//! happens wholly or not at all. The regions' lock, of readers and writers, guards the map.
 #![forbid(unsafe_code)]
 
 mod balance;
@@ -19,7 +19,7 @@ use super::address::{LOWER_END, PAGE_SHIFT};
 use super::slab::{FrameSource, Handle, Slab};
 use core::iter;
 use core::ops::Range;
-use node::{Entry, Item, Node};
+use node::{CAPACITY, Entry, Item, Node};
 
 /// Pages that a region map covers: the lower half.
 pub const PAGES: u64 = LOWER_END >> PAGE_SHIFT;
@@ -201,6 +201,23 @@ impl<T: Copy + Send> RegionMap<T> {
         Ok(())
     }
 
+    /// Where the region that holds `page` is: its leaf, and the index there.
+    #[inline]
+    fn place_of(&self, page: u64) -> Option<(Handle<Node<T>>, usize)> {
+        if page >= PAGES {
+            return None;
+        }
+        let mut handle = self.root?;
+        loop {
+            let node = self.nodes.get(handle);
+            let index = node.search(page as u32);
+            match node.links[index] {
+                Some(inner) => handle = inner,
+                None => return node.range(index).contains(&page).then_some((handle, index)),
+            }
+        }
+    }
+
     /// Cuts the region around `page` in two, the second of which starts there; both have its payload. Says whether
     /// there was one to cut: not if `page` is free or a region starts at it.
     ///
@@ -208,27 +225,54 @@ impl<T: Copy + Send> RegionMap<T> {
     ///
     /// If there is no frame for a record.
     pub fn split(&mut self, source: &dyn FrameSource, page: u64) -> Result<bool, NoMemory> {
-        let Some((range, payload)) = self.find(page).filter(|(range, _)| range.start < page) else {
-            return Ok(false);
+        Ok(self.cut(source, page)?.is_some())
+    }
+
+    /// As [`RegionMap::split`]; gives the payload of the region that was cut.
+    ///
+    /// # Errors
+    ///
+    /// If there is no frame for a record.
+    pub fn cut(&mut self, source: &dyn FrameSource, page: u64) -> Result<Option<T>, NoMemory> {
+        let Some((leaf, index)) = self.place_of(page) else { return Ok(None) };
+        let node = self.nodes.get_mut(leaf);
+        let Some((range, payload)) = node.region(index).filter(|(range, _)| range.start < page) else {
+            return Ok(None);
         };
+        let second = Entry::region(page as u32, range.end as u32, payload);
+        if node.len < CAPACITY {
+            // No gap comes or goes, so what the nodes above say of this one stays true.
+            node.ends[index] = page as u32;
+            node.insert(index + 1, second);
+            self.len += 1;
+            return Ok(Some(payload));
+        }
         let path = self.path(page as u32);
         if !self.nodes.prepare(source, self.splits(&path)) {
             return Err(NoMemory);
         }
-        let (leaf, index) = path.leaf();
-        self.nodes.get_mut(leaf).ends[index - 1] = page as u32;
-        self.insert_at(path, Entry::region(page as u32, range.end as u32, payload));
-        Ok(true)
+        self.nodes.get_mut(leaf).ends[index] = page as u32;
+        self.insert_at(path, second);
+        Ok(Some(payload))
     }
 
     /// Replaces the payload of the region that starts at `start`; gives the old one, `None` if there is no such
     /// region.
     pub fn set(&mut self, start: u64, payload: T) -> Option<T> {
-        let (leaf, index) = self.path_to(start)?.leaf();
+        let (leaf, index) = self.place_of(start)?;
         let node = self.nodes.get_mut(leaf);
-        let (_, old) = node.region(index)?;
+        let (_, old) = node.region(index).filter(|(range, _)| range.start == start)?;
         node.items[index] = Item::Region(payload);
         Some(old)
+    }
+
+    /// Gives the region that holds `page` another payload, made from its own; returns its range.
+    pub fn change(&mut self, page: u64, change: impl FnOnce(T) -> T) -> Option<Range<u64>> {
+        let (leaf, index) = self.place_of(page)?;
+        let node = self.nodes.get_mut(leaf);
+        let (range, payload) = node.region(index)?;
+        node.items[index] = Item::Region(change(payload));
+        Some(range)
     }
 
     /// Makes the region that ends at `page` and the one that starts there one, if their payloads are equal; says

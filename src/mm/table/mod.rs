@@ -28,7 +28,7 @@ impl<M: Mmu> MemoryManager<M> {
         }
     }
 
-    /// Makes sure that the level-2 table of `page` exists; the caller holds the space's lock. False without memory.
+    /// Makes sure that the level-2 table of `page` exists; one caller at a time. False without memory.
     pub(in crate::mm) fn ensure_level_two(&self, page: Page) -> bool {
         if self.level_two(page).is_some() {
             return true;

@@ -1,6 +1,6 @@
 //! The only writer of descriptors: break-before-make, always.
 //!
-//! Callers hold the lock of the slot whose descriptors change (level-1 entries: the space's lock). From a break to its make
+//! Callers hold the lock of the slot whose descriptors change (level-1 entries: the lock for opening a GiB). From a break to its make
 //! interrupts are masked and nothing else is done: no allocation, no lock, no log.
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -204,8 +204,14 @@ pub fn install_pages<M: Mmu>(machine: &M, table: Frame, range: Range<usize>, fra
     machine.publish();
     let contiguous = range == group_of(range.start) && frame.0.is_multiple_of(PAGES_PER_GROUP as u64);
     debug_assert!(range.clone().all(|index| machine.read_entry(table, index, Level::Three) == Entry::Invalid));
+    let first = Entry::Page { frame, attributes, contiguous };
     // SAFETY: `table` is the level-3 table of a slot whose lock the caller holds; invalid to valid needs no break.
-    unsafe { machine.write_entries(table, range, Level::Three, Entry::Page { frame, attributes, contiguous }) }
+    unsafe {
+        match range.len() {
+            1 => machine.write_entry(table, range.start, Level::Three, first),
+            _ => machine.write_entries(table, range, Level::Three, first),
+        }
+    }
     machine.publish();
 }
 

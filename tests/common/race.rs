@@ -1,0 +1,120 @@
+//! A memory manager that several simulated cores use at once.
+
+#![allow(dead_code, reason = "no test file uses all of it")]
+
+use crate::cores::{self, Outcome};
+use ashlar::arch::sim::{AccessError, SimFault, SimMachine, Violation};
+use ashlar::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, PhysAddr, VirtAddr};
+use ashlar::mm::frame::{Class, Frames, MemoryMap};
+use ashlar::mm::huge::FaultMode;
+use ashlar::mm::{FaultError, MapRequest, MemoryManager};
+use std::sync::{Arc, Mutex};
+
+pub const SCHEDULES: usize = 150;
+pub const RAM: PhysAddr = PhysAddr(0x4000_0000);
+pub const START: VirtAddr = VirtAddr(2 << 30);
+
+pub struct World {
+    pub mm: MemoryManager<Arc<SimMachine>>,
+    /// Frames taken so that none is free.
+    taken: Mutex<Vec<Frame>>,
+}
+
+impl World {
+    /// One slot is mapped, nothing is touched.
+    pub fn new(machine: SimMachine) -> Arc<World> {
+        let machine = Arc::new(machine);
+        let mut map = MemoryMap::new();
+        map.add(RAM..RAM + (64 << 20)).expect("one bank");
+        // SAFETY: the bank is the simulated machine's default RAM, and nobody else uses it.
+        let frames = unsafe { Frames::new(&*machine, &mut map) }.expect("room for the records");
+        let observer = Arc::downgrade(&machine);
+        frames.observe_free(Box::new(move |first, count| {
+            if let Some(machine) = observer.upgrade() {
+                machine.note_freed(first, count);
+            }
+        }));
+        let mm = MemoryManager::new(machine.clone(), frames).expect("room for a table");
+        machine.set_root(mm.root());
+        mm.map(MapRequest::new(BLOCK_SIZE).at(START)).expect("a sound request");
+        Arc::new(World { mm, taken: Mutex::default() })
+    }
+
+    /// The slot is mapped by a block.
+    pub fn with_block(machine: SimMachine) -> Arc<World> {
+        let world = World::new(machine);
+        world.mm.policy().set_fault_mode(FaultMode::Eager);
+        world.put(0, 0);
+        world.mm.policy().set_fault_mode(FaultMode::Adaptive);
+        assert!(world.mm.is_huge(START));
+        world
+    }
+
+    /// A second slot beside the first, in a region of the same kind.
+    pub fn with_two_slots(machine: SimMachine) -> Arc<World> {
+        let world = World::new(machine);
+        world.mm.map(MapRequest::new(BLOCK_SIZE).at(START + BLOCK_SIZE as u64)).expect("room");
+        world
+    }
+
+    /// Leaves no frame free.
+    pub fn exhaust(&self) {
+        let frames = self.mm.frames();
+        let take = || frames.allocate(0, Class::Movable);
+        self.taken.lock().expect("no panic").extend(std::iter::from_fn(take));
+    }
+
+    pub fn access<R>(&self, access: impl FnMut(&SimMachine) -> Result<R, SimFault>) -> Result<R, FaultError> {
+        match self.mm.machine().retry(access, |fault| self.mm.fault(fault.va, fault.access)) {
+            Ok(result) => Ok(result),
+            Err(AccessError::Refused(error)) => Err(error),
+            Err(AccessError::Stuck(fault)) => panic!("the access faults again and again: {fault:?}"),
+        }
+    }
+
+    pub fn try_put(&self, page: u64, value: u8) -> Result<(), FaultError> {
+        self.access(|machine| machine.store(START + page * PAGE_SIZE as u64, &[value]))
+    }
+
+    pub fn put(&self, page: u64, value: u8) {
+        self.try_put(page, value).expect("the page is writable");
+    }
+
+    pub fn get(&self, page: u64) -> u8 {
+        self.access(|machine| machine.load(START + page * PAGE_SIZE as u64, 1)).expect("the page is readable")[0]
+    }
+
+    /// Stores to `page` and loads again, a few times.
+    pub fn work(&self, page: u64) {
+        for value in 1..=4 {
+            self.put(page, value);
+            assert_eq!(self.get(page), value, "a store was lost");
+        }
+    }
+
+    /// The end of a run: everything is checked.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.taken.lock().expect("no panic").drain(..).for_each(|frame| self.mm.frames().free(frame, 0));
+        self.mm.check();
+        for mapping in self.mm.machine().mappings() {
+            let (range, region) = self.mm.region(mapping.va).expect("what is mapped is in a region");
+            assert!(range.end >= mapping.va.page().0 + (mapping.bytes / PAGE_SIZE) as u64);
+            assert_eq!(mapping.access, region.access, "{:?} is mapped as its region says", mapping.va);
+        }
+        self.mm.machine().violations()
+    }
+}
+
+/// Runs `other` as core 1 while core 0 runs `own`, both on a world from `make`, then `end`.
+pub fn race(make: fn(SimMachine) -> Arc<World>, own: fn(&World), other: fn(&World), end: fn(&World)) {
+    let outcome = cores::interleave(SCHEDULES, move |machine| {
+        let world = make(machine);
+        let others = world.clone();
+        let core = cores::start(1, move || other(&others));
+        own(&world);
+        core.join().expect("the other core ends");
+        end(&world);
+        world.violations()
+    });
+    assert_eq!(outcome, Outcome::default());
+}
