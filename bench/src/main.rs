@@ -9,35 +9,48 @@ mod faults;
 #[cfg(target_os = "none")]
 mod lookup;
 #[cfg(target_os = "none")]
+mod parallel;
+#[cfg(target_os = "none")]
 mod sample;
 #[cfg(target_os = "none")]
 mod threads;
 
 ashlar::entry!(main);
 
+/// What is measured in guest instructions, by one core: exact, the same on every run.
+#[cfg(target_os = "none")]
+const EXACT: [(&str, fn()); 10] = [
+    ("eager", faults::eager),
+    ("pool", faults::pool),
+    ("group", faults::group),
+    ("fill", faults::fill_slot),
+    ("page", faults::page),
+    ("split", faults::splits),
+    ("lookup", lookup::measure),
+    ("switch", threads::context_switch),
+    ("spawn", threads::spawn_join),
+    ("mutex", threads::mutex),
+];
+
+/// What is counted, or timed by the clock, on several cores.
+#[cfg(target_os = "none")]
+const PARALLEL: [(&str, fn()); 2] = [("waits", parallel::waits), ("scaling", parallel::scaling)];
+
 #[cfg(target_os = "none")]
 fn main() {
     let start = sample::ticks();
-    if sample::tick_is_instruction() {
+    let parts = if sample::tick_is_instruction() {
         sample::figure("boot_to_app", start, "instructions");
-        // `part=NAME` measures no more than that.
-        let part = ashlar::args().find(|argument| argument.key == "part").and_then(|argument| argument.value);
-        let parts: [(&str, fn()); 10] = [
-            ("eager", faults::eager),
-            ("pool", faults::pool),
-            ("group", faults::group),
-            ("fill", faults::fill_slot),
-            ("page", faults::page),
-            ("split", faults::splits),
-            ("lookup", lookup::measure),
-            ("switch", threads::context_switch),
-            ("spawn", threads::spawn_join),
-            ("mutex", threads::mutex),
-        ];
-        for (_, measure) in parts.iter().filter(|(name, _)| part.is_none_or(|part| part == *name)) {
-            measure();
-        }
+        &EXACT[..]
+    } else if ashlar::thread::available_parallelism().get() > 1 {
+        &PARALLEL[..]
     } else {
-        ashlar::println!("the counter does not count instructions: run with icount=on");
+        ashlar::println!("run with icount=on, where the counter counts instructions, or on several cores");
+        &[]
+    };
+    // `part=NAME` measures no more than that.
+    let part = ashlar::args().find(|argument| argument.key == "part").and_then(|argument| argument.value);
+    for (_, measure) in parts.iter().filter(|(name, _)| part.is_none_or(|part| part == *name)) {
+        measure();
     }
 }

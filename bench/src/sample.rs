@@ -50,6 +50,6 @@ pub fn report(name: &str, mut samples: Vec<u64>) {
 }
 
 /// Reports one figure.
-pub fn figure(name: &str, value: u64, unit: &str) {
+pub fn figure(name: &str, value: impl core::fmt::Display, unit: &str) {
     println!("figure {name} {value} {unit}");
 }
