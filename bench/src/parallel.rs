@@ -4,7 +4,7 @@ use crate::sample::figure;
 use alloc::vec::Vec;
 use ashlar::memory::{Mapping, counter, map};
 use ashlar::mm::address::{BLOCK_SIZE, GROUP_SIZE, VirtAddr};
-use ashlar::sync::{Barrier, lock_waits};
+use ashlar::sync::{Barrier, Rank, lock_waits_of};
 use ashlar::{println, thread, time};
 use core::ptr::with_exposed_provenance_mut;
 use core::time::Duration;
@@ -45,34 +45,48 @@ fn places(share: Share, regions: &[Mapping], number: usize, threads: usize) -> V
     }
 }
 
-/// Touches all slots on `threads` threads; how long it took.
-fn run(share: Share, threads: usize) -> Duration {
-    let regions: Vec<Mapping> = match share {
-        Share::Nothing => (0..threads).map(|_| SLOTS / threads).collect::<Vec<_>>(),
+/// What a run took.
+struct Run {
+    time: Duration,
+    faults: u64,
+    waits: u64,
+    retries: u64,
+}
+
+/// The locks that a fault may take.
+const LOCKS: [Rank; 6] = [Rank::Region, Rank::Slot, Rank::Directory, Rank::Slab, Rank::Cache, Rank::Frames];
+
+fn counts() -> (u64, u64, u64) {
+    (count("pgfault"), LOCKS.iter().map(|&rank| lock_waits_of(rank)).sum(), count("fault_retry"))
+}
+
+/// Touches all slots on `threads` threads: from when all are ready until the last one is done.
+fn run(share: Share, threads: usize) -> Run {
+    let sizes = match share {
+        Share::Nothing => alloc::vec![SLOTS / threads; threads],
         _ => alloc::vec![SLOTS],
-    }
-    .into_iter()
-    .map(|slots| map(slots * BLOCK_SIZE).expect("RAM has room for the benchmark"))
-    .collect();
-    let ready = Barrier::new(threads + 1);
+    };
+    let region = |slots: usize| map(slots * BLOCK_SIZE).expect("RAM has room for the benchmark");
+    let regions: Vec<Mapping> = sizes.into_iter().map(region).collect();
+    let (ready, done) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|number| {
-                let places = places(share, &regions, number, threads);
-                let ready = &ready;
-                scope.spawn(move || {
-                    ready.wait();
-                    for place in &places {
-                        // SAFETY: in a mapping that outlives the scope; each place is one thread's, and nobody reads it.
-                        unsafe { with_exposed_provenance_mut::<u8>(place.0 as usize).write_volatile(1) };
-                    }
-                })
-            })
-            .collect();
+        for number in 0..threads {
+            let places = places(share, &regions, number, threads);
+            let (ready, done) = (&ready, &done);
+            scope.spawn(move || {
+                ready.wait();
+                for place in &places {
+                    // SAFETY: in a mapping that outlives the scope; each place is one thread's, and nobody reads it.
+                    unsafe { with_exposed_provenance_mut::<u8>(place.0 as usize).write_volatile(1) };
+                }
+                done.wait();
+            });
+        }
         ready.wait();
-        let start = time::now();
-        workers.into_iter().for_each(|worker| worker.join().expect("nobody panics"));
-        start.elapsed()
+        let (start, before) = (time::now(), counts());
+        done.wait();
+        let (time, after) = (start.elapsed(), counts());
+        Run { time, faults: after.0 - before.0, waits: after.1 - before.1, retries: after.2 - before.2 }
     })
 }
 
@@ -85,10 +99,7 @@ fn count(name: &str) -> u64 {
 pub fn waits() {
     // What is allocated once is there.
     run(Share::Region, 4);
-    let before = (lock_waits(), count("fault_retry"), count("pgfault"));
-    run(Share::Region, 4);
-    let (waits, retries, faults) =
-        (lock_waits() - before.0, count("fault_retry") - before.1, count("pgfault") - before.2);
+    let Run { faults, waits, retries, .. } = run(Share::Region, 4);
     println!("  4 cores, different slots: {faults} faults, {waits} waits for locks, {retries} retries");
     figure("lock_waits_per_fault", waits as f64 / faults as f64, "waits");
     figure("retries_per_fault", retries as f64 / faults as f64, "retries");
@@ -99,7 +110,7 @@ pub fn scaling() {
     for (name, share) in [("same slots", Share::Slots), ("same region", Share::Region), ("own regions", Share::Nothing)]
     {
         let rate = |threads| {
-            let seconds = (0..3).map(|_| run(share, threads)).min().unwrap_or_default().as_secs_f64();
+            let seconds = (0..3).map(|_| run(share, threads).time).min().unwrap_or_default().as_secs_f64();
             (SLOTS * GROUPS) as f64 / seconds
         };
         let rates = [1, 2, 4].map(rate);

@@ -7,7 +7,8 @@
 //! 3. The pool of zeroed blocks is filled up to its mark.
 //!
 //! Faults offer their slots, on lists that they only try to lock: one that does not get in is not looked at. So nothing is
-//! searched, and without anything to do nothing runs. The slot offered last comes first: it is the likeliest to be touched.
+//! searched, and without anything to do nothing runs. Of a core's own the slot offered last comes first: it is the likeliest
+//! to be touched. The one that another core offered last is left to that core.
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
@@ -51,10 +52,17 @@ impl Idle {
         offers.try_lock().is_some_and(|mut offers| offers.try_push(slot).is_ok())
     }
 
-    /// Takes a slot off a list, this core's by preference.
+    /// Takes a slot off a list: the last of this core's, the first of another's, whose last one stays. That core is likely to
+    /// be touching it, and would wait for us.
     fn take(&self) -> Option<Handle<Slot>> {
         let own = crate::sync::core();
-        (0..LISTS).find_map(|ahead| self.offers[(own + ahead) % LISTS].0.try_lock()?.pop())
+        let list = |ahead: usize| self.offers[(own + ahead) % LISTS].0.try_lock();
+        list(0).and_then(|mut offers| offers.pop()).or_else(|| {
+            (1..LISTS).find_map(|ahead| {
+                let mut offers = list(ahead)?;
+                if offers.len() < 2 { None } else { offers.pop_at(0) }
+            })
+        })
     }
 
     /// Takes a block that is not zero yet, for who needs it more.

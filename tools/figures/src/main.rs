@@ -1,6 +1,7 @@
 //! Runs the benchmarks, prints a table (figure, bound, peer, ratio, met or not) and writes `target/bench.json`.
 //!
-//! All times are guest instructions under `-icount shift=0` on one cortex-a72. The peer is Linux 6.12 (Debian's cloud kernel, `thp=always`,
+//! All times are guest instructions under `-icount shift=0` on one cortex-a72; what is said by the fault is counted on four of
+//! them. The peer is Linux 6.12 (Debian's cloud kernel, `thp=always`,
 //! `init_on_alloc=0`) in the same emulator.
 
 mod guest;

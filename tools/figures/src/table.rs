@@ -23,11 +23,17 @@ pub const FIGURES: [Figure; 13] = [
     figure("fault_slot_eager", "instructions", Some(76_000.0), Some(161_700.0)),
     figure("fault_slot_eager_beyond_zeroing", "instructions", Some(2_000.0), Some(30_000.0)),
     figure("fault_slot_pool", "instructions", Some(2_000.0), None),
+    figure("fault_slot_pool", "instructions", Some(2_000.0), Some(161_700.0)),
     figure("fault_group", "instructions", Some(4_000.0), Some(10_100.0)),
     figure("fill_slot", "instructions", Some(120_000.0), None),
     figure("fault_page", "instructions", Some(1_000.0), Some(2_691.0)),
     figure("split_release", "instructions", Some(4_000.0), Some(29_700.0)),
     figure("split_protect", "instructions", Some(4_000.0), Some(35_800.0)),
+    figure("lock_waits_per_fault", "waits", Some(0.0), None),
+    figure("retries_per_fault", "retries", Some(0.0), None),
+    figure("context_switch", "instructions", Some(600.0), None),
+    figure("spawn_join", "instructions", Some(15_000.0), None),
+    figure("mutex_uncontended", "instructions", Some(60.0), None),
     figure("hello_min_ram_mib", "MiB", Some(16.0), Some(46.0)),
     figure("hello_image_kib", "KiB", Some(256.0), Some(30_166.0)),
     figure("boot_64g_ms", "ms", Some(25.0), None),
@@ -77,7 +83,7 @@ pub fn print(rows: &[Row]) {
 /// `value` with its thousands apart.
 fn grouped(value: f64) -> String {
     if value.fract() != 0.0 {
-        return format!("{value:.1}");
+        return if value < 1.0 { format!("{value:.4}") } else { format!("{value:.1}") };
     }
     let digits = format!("{value:.0}");
     let mut text = String::new();
@@ -99,5 +105,6 @@ mod tests {
         assert_eq!(grouped(7.0), "7");
         assert_eq!(grouped(1234567.0), "1\u{202f}234\u{202f}567");
         assert_eq!(grouped(12.34), "12.3");
+        assert_eq!(grouped(0.00123), "0.0012");
     }
 }
