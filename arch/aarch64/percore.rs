@@ -3,12 +3,13 @@
 use super::layout;
 use crate::mm::address::VirtAddr;
 use crate::platform::machine::AFFINITY;
-use crate::task::MAX_CORES;
+use crate::task::{MAX_CORES, Thread};
 use aarch64_cpu::registers::{SPSel, TPIDR_EL1};
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use tock_registers::interfaces::Readable;
 
 /// A core's own data. `exception.s` knows the offsets of the first three, `boot.s` those of `stack` and `affinity`.
@@ -24,6 +25,8 @@ pub struct Core {
     affinity: AtomicU64,
     /// How far it has come: a [`Stage`].
     stage: AtomicU64,
+    /// The thread that runs when no other does.
+    idle: AtomicPtr<Thread>,
 }
 
 /// In [`Core::affinity`]: bit 31, which is always set in MPIDR_EL1.
@@ -104,6 +107,7 @@ impl Core {
             overflow: Bounds::new(),
             affinity: AtomicU64::new(0),
             stage: AtomicU64::new(Stage::Off as u64),
+            idle: AtomicPtr::new(null_mut()),
         }
     }
 
@@ -131,6 +135,17 @@ impl Core {
     /// The stack for exceptions that find the other unusable.
     pub fn overflow_stack(&self) -> Range<VirtAddr> {
         self.overflow.get()
+    }
+
+    /// Gives it the thread that it runs from the start, and when no other runs.
+    pub(super) fn set_idle_thread(&self, thread: &'static Thread) {
+        self.idle.store(core::ptr::from_ref(thread).cast_mut(), Ordering::Release);
+    }
+
+    /// The thread that it runs from the start.
+    pub(super) fn idle_thread(&self) -> Option<&'static Thread> {
+        // SAFETY: `set_idle_thread` stored a reference that lives as long as the machine.
+        unsafe { self.idle.load(Ordering::Acquire).as_ref() }
     }
 
     /// Gives it the affinity by which it will know itself.

@@ -35,7 +35,7 @@ impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LeftOut::Unknown => f.write_str("the device tree does not say how to start it"),
-            LeftOut::NoMemory => f.write_str("there is no memory for its stacks"),
+            LeftOut::NoMemory => f.write_str("there is no memory for its stacks and its idle thread"),
             LeftOut::Firmware(error) => error.fmt(f),
             LeftOut::Unreachable(at) => write!(f, "its release address {at} is not in RAM"),
             LeftOut::Silent => write!(f, "it did not come up within {} ms", PATIENCE / 1_000_000),
@@ -68,6 +68,7 @@ pub(super) fn start_all(cpus: &[Cpu]) {
 fn start(core: &'static Core, cpu: &Cpu) -> Result<(), LeftOut> {
     let stack = stacks::allocate().ok_or(LeftOut::NoMemory)?;
     let overflow = stacks::allocate().ok_or(LeftOut::NoMemory)?;
+    core.set_idle_thread(threads::new_idle_thread().ok_or(LeftOut::NoMemory)?);
     core.set_stack(stack);
     core.set_overflow_stack(overflow);
     core.advance(Stage::Off, Stage::Called);

@@ -8,7 +8,7 @@ use crate::mm::address::VirtAddr;
 use crate::mm::slab::{Handle, Slab};
 use crate::sync::Waiting;
 use crate::sync::parking::{Parking, ThreadId};
-use crate::task::{Life, MAX_CORES, NAME, Name, Port, Priority, Scheduler, Thread};
+use crate::task::{Life, NAME, Name, Port, Priority, Scheduler, Thread};
 use aarch64_cpu::registers::TPIDR_EL0;
 use core::arch::global_asm;
 use core::fmt;
@@ -22,8 +22,8 @@ global_asm!(include_str!("switch.s"));
 /// All threads.
 pub static SCHEDULER: Scheduler<Hardware> = Scheduler::new(Hardware);
 
-/// The cores' idle threads: who runs on a core from the start.
-static IDLE: [Thread; MAX_CORES] = [const { Thread::new() }; MAX_CORES];
+/// The boot core's idle thread: who runs there from the start.
+static BOOT: Thread = Thread::new();
 
 /// The records of all others.
 static THREADS: Slab<Thread> = Slab::new();
@@ -136,10 +136,16 @@ pub fn current() -> &'static Thread {
 
 /// Has the running core be its idle thread from here on: the first thing that it does.
 pub(super) fn enter() {
-    let core = percore::index();
-    let id = ThreadId::new(IS_IDLE | core as u64).unwrap_or_else(|| unreachable!("below 2^62"));
-    IDLE[core].begin(id, Name::new("idle").0, Priority::Idle);
-    TPIDR_EL0.set((&raw const IDLE[core]).expose_provenance() as u64);
+    let idle = percore::current().idle_thread().unwrap_or(&BOOT);
+    let id = ThreadId::new(IS_IDLE | percore::index() as u64).unwrap_or_else(|| unreachable!("below 2^62"));
+    idle.begin(id, Name::new("idle").0, Priority::Idle);
+    TPIDR_EL0.set(core::ptr::from_ref(idle).expose_provenance() as u64);
+}
+
+/// A record for another core's idle thread. `None` without memory.
+pub(super) fn new_idle_thread() -> Option<&'static Thread> {
+    let record = THREADS.allocate(&manager().source())?;
+    THREADS.find(record)
 }
 
 /// Installs how threads wait, for locks of all kinds; from here on threads can be told apart.

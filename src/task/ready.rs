@@ -89,15 +89,16 @@ pub(super) struct CoreState {
 const NOBODY: u8 = PRIORITIES as u8;
 
 impl CoreState {
+    /// All zeros, which take no room in the image: [`CoreState::join`] makes the state of a core of it.
     pub(super) const fn new() -> Self {
         CoreState {
             ready: Ranked::new(Rank::Run, Ready::new()),
             counts: [const { AtomicU32::new(0) }; PRIORITIES],
             timers: Ranked::new(Rank::Run, RBTree::new(TimerAdapter::NEW)),
-            next_deadline: AtomicU64::new(u64::MAX),
+            next_deadline: AtomicU64::new(0),
             idle_thread: AtomicPtr::new(null_mut()),
-            running: AtomicU8::new(NOBODY),
-            slice_end: AtomicU64::new(u64::MAX),
+            running: AtomicU8::new(0),
+            slice_end: AtomicU64::new(0),
             ticks: AtomicBool::new(false),
             accounted: AtomicU64::new(0),
             credit: AtomicI64::new(0),
@@ -110,6 +111,8 @@ impl CoreState {
 
     pub(super) fn join(&self, idle: &'static Thread, now: u64) {
         self.idle_thread.store(core::ptr::from_ref(idle).cast_mut(), Ordering::Relaxed);
+        self.running.store(NOBODY, Ordering::Relaxed);
+        self.next_deadline.store(u64::MAX, Ordering::Relaxed);
         self.accounted.store(now, Ordering::Relaxed);
     }
 
