@@ -1,12 +1,11 @@
 //! The application around the library.
 #![forbid(unsafe_code)]
 
+use crate::team::{Stages, Team};
 use alloc::string::String;
 use ashlar::println;
-use ashlar::time::{self, Instant};
 use core::fmt;
-use core::num::ParseIntError;
-use core::time::Duration;
+use core::num::{NonZeroUsize, ParseIntError};
 use index::{Corpus, Index, IndexError, Occurrences, Query, report};
 
 /// Bytes of the longest query that can be typed.
@@ -29,7 +28,7 @@ impl fmt::Display for Error {
             Self::Argument { argument, error: Some(error) } => write!(f, "argument {argument}: {error}"),
             Self::Argument { argument, error: None } => write!(
                 f,
-                "argument {argument} is unknown: there are query=TEXT, phrase=TEXT, top=NUMBER and interactive"
+                "argument {argument} is unknown: there are query=TEXT, phrase=TEXT, top=NUMBER, threads=NUMBER, scale and interactive"
             ),
         }
     }
@@ -50,12 +49,15 @@ impl From<IndexError> for Error {
 /// What the boot arguments say.
 struct Options {
     top: usize,
+    threads: NonZeroUsize,
+    scale: bool,
     interactive: bool,
 }
 
 impl Options {
     fn read() -> Result<Self, Error> {
-        let mut options = Self { top: 10, interactive: false };
+        let threads = ashlar::thread::available_parallelism();
+        let mut options = Self { top: 10, threads, scale: false, interactive: false };
         for argument in ashlar::args() {
             match (argument.key, argument.value) {
                 ("query" | "phrase", Some(_)) => {}
@@ -63,6 +65,11 @@ impl Options {
                     let parsed = number.parse().map_err(|error| Error::Argument { argument, error: Some(error) });
                     options.top = parsed?;
                 }
+                ("threads", Some(number)) => {
+                    let parsed = number.parse().map_err(|error| Error::Argument { argument, error: Some(error) });
+                    options.threads = parsed?;
+                }
+                ("scale", None) => options.scale = true,
                 ("interactive", None) => options.interactive = true,
                 _ => return Err(Error::Argument { argument, error: None }),
             }
@@ -79,41 +86,37 @@ impl Options {
     }
 }
 
-/// The time since `last`, which becomes now.
-fn lap(last: &mut Instant) -> Duration {
-    let now = time::now();
-    now - core::mem::replace(last, now)
-}
-
 /// Reads the files, indexes them, answers, reports.
 pub fn main() -> Result<(), Error> {
     let options = Options::read()?;
-    let mut last = time::now();
+    let team = Team::new(options.threads);
+    let mut stages = Stages::begin(&team);
 
     let files = ashlar::input::files()?;
-    let mut corpus = Corpus::with_capacity(files.archive_bytes())?;
-    for (name, contents) in files.iter() {
-        corpus.add(name, contents)?;
-    }
+    let mut corpus = Corpus::read(files.iter(), &team)?;
     if corpus.documents().is_empty() && corpus.binary() == 0 {
         return Err(Error::NoInput);
     }
     // From here on the memory that the files came in is free.
     drop(files);
-    let read = lap(&mut last);
+    let read = stages.end();
 
-    let occurrences = Occurrences::scan(&corpus)?;
-    let scan = lap(&mut last);
+    if options.scale {
+        corpus = scale(corpus, options.threads)?;
+        stages.skip();
+    }
+    let occurrences = Occurrences::scan(&corpus, &team)?;
+    let scan = stages.end();
     let mut lines = String::new();
     // Writing to a string does not fail.
     let _ = report::summary(&mut lines, &corpus, &occurrences);
-    let index = Index::invert(corpus, occurrences)?;
-    let invert = lap(&mut last);
+    let index = Index::invert(corpus, occurrences, &team)?;
+    let invert = stages.end();
 
     for query in Options::queries() {
         let _ = report::answers(&mut lines, &index, query, options.top);
     }
-    let answer = lap(&mut last);
+    let answer = stages.end();
     ashlar::print!("{lines}");
     if Options::queries().next().is_none() && !options.interactive {
         println!("most frequent words:");
@@ -122,18 +125,38 @@ pub fn main() -> Result<(), Error> {
         }
         println!("ask with query=\"two words\" or phrase=\"two words\", or type questions with interactive");
     }
-    println!(
-        "time: read {} ms, scan {} ms, invert {} ms, answer {} ms",
-        read.as_millis(),
-        scan.as_millis(),
-        invert.as_millis(),
-        answer.as_millis()
-    );
+    println!("time: read {read} ms, scan {scan} ms, invert {invert} ms, answer {answer} ms");
+    if options.threads.get() > 1 {
+        println!("threads: {}; at work on average: read {read:#}, scan {scan:#}, invert {invert:#}", options.threads);
+    }
     if options.interactive {
         converse(&index, options.top);
     }
     println!("{}", ashlar::memory::report());
     Ok(())
+}
+
+/// Indexes `corpus` with one thread, two, four and so on up to `most`, and says how long each took.
+fn scale(mut corpus: Corpus, most: NonZeroUsize) -> Result<Corpus, Error> {
+    println!("threads  scan ms  invert ms  speed-up");
+    let (mut threads, mut first) = (NonZeroUsize::MIN, None);
+    loop {
+        let team = Team::new(threads);
+        let mut stages = Stages::begin(&team);
+        let occurrences = Occurrences::scan(&corpus, &team)?;
+        let scan = stages.end();
+        let index = Index::invert(corpus, occurrences, &team)?;
+        let invert = stages.end();
+        corpus = index.into_corpus();
+
+        let both = (scan.elapsed + invert.elapsed).as_micros().max(1);
+        let speed_up = *first.get_or_insert(both) * 100 / both;
+        println!("{threads:7}  {scan:7}  {invert:9}  {:5}.{:02}", speed_up / 100, speed_up % 100);
+        if threads == most {
+            return Ok(corpus);
+        }
+        threads = threads.saturating_mul(NonZeroUsize::MIN.saturating_add(1)).min(most);
+    }
 }
 
 /// Answers what is typed.

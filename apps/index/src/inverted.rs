@@ -1,7 +1,9 @@
 //! The inverted index: for each word, every place where it occurs.
 
+use crate::dictionary::Dictionary;
 use crate::html::{self, Stripped};
-use crate::occurrences::Dictionary;
+use crate::postings::{self, Posting, Postings};
+use crate::workers::Workers;
 use crate::{Corpus, Document, IndexError, Occurrences, reserve, words};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,64 +13,35 @@ const CONTEXT: (usize, usize) = (5, 8);
 /// The most characters that a snippet has.
 const SNIPPET: usize = 160;
 
-/// One occurrence of a word.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Posting {
-    /// Which file: an index into [`Index::documents`].
-    pub document: u32,
-    /// The how many-th word of its file this is, from 0.
-    pub position: u32,
-    /// Where in the file the word begins, in bytes.
-    pub offset: u32,
-}
-
 /// A corpus, and where in it each word occurs.
 #[derive(Debug)]
 pub struct Index {
     pub(crate) corpus: Corpus,
     dictionary: Dictionary,
-    /// Postings of all words, one word's behind another's; each word's in ascending order.
-    postings: Vec<Posting>,
-    /// For each word, where in `postings` its own end.
-    ends: Vec<u32>,
+    /// The postings of all words: of ascending ranges of them.
+    postings: Vec<Postings>,
     /// How many words each document has.
     lengths: Vec<u32>,
 }
 
 impl Index {
-    /// Turns the occurrences, in the order of the text, into postings word by word: a counting sort.
+    /// Turns the occurrences, in the order of the text, into postings word by word.
     /// `occurrences` are those of `corpus`; their memory is freed.
-    pub fn invert(corpus: Corpus, occurrences: Occurrences) -> Result<Self, IndexError> {
-        let Occurrences { dictionary, occurrences, ends: document_ends, .. } = occurrences;
-        let mut starts = Vec::new();
-        reserve(&mut starts, dictionary.len() + 1, "the postings")?;
-        starts.resize(dictionary.len() + 1, 0u32);
-        for occurrence in &occurrences {
-            starts[occurrence.word as usize + 1] += 1;
-        }
-        for word in 1..starts.len() {
-            starts[word] += starts[word - 1];
-        }
-
-        let mut postings = Vec::new();
-        reserve(&mut postings, occurrences.len(), "the postings")?;
-        postings.resize(occurrences.len(), Posting::default());
+    pub fn invert(corpus: Corpus, occurrences: Occurrences, workers: &dyn Workers) -> Result<Self, IndexError> {
+        let Occurrences { dictionary, parts } = occurrences;
         let mut lengths = Vec::new();
-        reserve(&mut lengths, document_ends.len(), "the lengths of the files")?;
-        let mut start = 0;
-        for (document, &end) in document_ends.iter().enumerate() {
-            for (position, occurrence) in occurrences[start as usize..end as usize].iter().enumerate() {
-                let place = &mut starts[occurrence.word as usize];
-                postings[*place as usize] =
-                    Posting { document: document as u32, position: position as u32, offset: occurrence.offset };
-                *place += 1;
-            }
-            lengths.push(end - start);
-            start = end;
+        reserve(&mut lengths, corpus.documents().len(), "the lengths of the files")?;
+        for part in &parts {
+            let starts = core::iter::once(0).chain(part.ends.iter().copied());
+            lengths.extend(part.ends.iter().zip(starts).map(|(end, start)| end - start));
         }
-        // Each word's start has moved to its end.
-        starts.truncate(dictionary.len());
-        Ok(Self { corpus, dictionary, postings, ends: starts, lengths })
+        let postings = postings::invert(parts, dictionary.len(), workers)?;
+        Ok(Self { corpus, dictionary, postings, lengths })
+    }
+
+    /// Forgets all but the files.
+    pub fn into_corpus(self) -> Corpus {
+        self.corpus
     }
 
     /// The files.
@@ -83,12 +56,17 @@ impl Index {
 
     /// How many occurrences of all words there are.
     pub fn len(&self) -> usize {
-        self.postings.len()
+        self.postings.iter().map(Postings::len).sum()
     }
 
     /// Whether no word occurs at all.
     pub fn is_empty(&self) -> bool {
-        self.postings.is_empty()
+        self.len() == 0
+    }
+
+    /// The different words, in the order in which they first occur.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.dictionary.words()
     }
 
     /// Every occurrence of `word` (lower case), by file and position; empty if there is none.
@@ -97,8 +75,9 @@ impl Index {
     }
 
     fn postings_of(&self, number: u32) -> &[Posting] {
-        let start = number.checked_sub(1).map_or(0, |before| self.ends[before as usize]);
-        &self.postings[start as usize..self.ends[number as usize] as usize]
+        let behind = self.postings.partition_point(|postings| postings.first() <= number);
+        let postings = &self.postings[behind - 1];
+        postings.of(number - postings.first())
     }
 
     /// The `count` most frequent words with their numbers of occurrences; ties in alphabetical order.

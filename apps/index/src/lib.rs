@@ -14,24 +14,32 @@
 //!
 //! Files are ranked by BM25 (k₁ = 1.2, b = 0.75), ties by the order in which they were added, so answers are the
 //! same on every machine. Everything is held in memory, in a few large vectors: no allocation is made per word.
+//!
+//! Each step is done by the threads that it is given as [`Workers`], and its result is the same for any number of them.
+//! A file is read by one thread: a corpus of few large files keeps few of them busy.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 mod corpus;
+mod dictionary;
 pub mod html;
 mod inverted;
 mod occurrences;
+mod postings;
 pub mod report;
 mod search;
 mod words;
+mod workers;
 
 pub use corpus::{Corpus, Document};
-pub use inverted::{Index, Posting};
+pub use inverted::Index;
 pub use occurrences::Occurrences;
+pub use postings::Posting;
 pub use search::{Answer, Answers, Query};
 pub use words::words;
+pub use workers::{Alone, Workers};
 
 use core::fmt;
 

@@ -3,6 +3,11 @@
 //! Boot arguments: `query="two words"` ranks files by the words, `phrase="two words"` by the words one behind another; both
 //! any number of times. `top=N` is how many files each answer names (10). `interactive` reads further queries from the
 //! console, one a line, until Ctrl-D; one in double quotes is a phrase.
+//!
+//! `threads=N` is how many threads read and index the files (one for each core); the answers are the same with any number.
+//! How many of them were at work on average, and not out of it or waiting for the others, is printed for each step: it is
+//! their time at work divided by the time that passed. `scale` first indexes the files with one thread, two, four and so on
+//! up to N, and prints a table of the times.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -10,5 +15,7 @@ extern crate alloc;
 
 #[cfg(target_os = "none")]
 mod application;
+#[cfg(target_os = "none")]
+mod team;
 
 ashlar::entry!(application::main);

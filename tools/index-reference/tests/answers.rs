@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use index::{Corpus, Index, Occurrences};
+use index::{Alone, Corpus, Index, Occurrences};
 use index_reference::{Query, Reference, Source, answer_lines, files};
 
 fn small_corpus() -> Vec<Source> {
@@ -11,12 +11,12 @@ fn small_corpus() -> Vec<Source> {
 }
 
 fn application(files: &[Source], queries: &[Query], count: usize) -> String {
-    let mut corpus = Corpus::with_capacity(files.iter().map(|file| file.contents.len()).sum()).unwrap();
-    files.iter().for_each(|file| corpus.add(&file.name, &file.contents).unwrap());
-    let occurrences = Occurrences::scan(&corpus).unwrap();
+    let read = files.iter().map(|file| (file.name.as_str(), file.contents.as_slice()));
+    let corpus = Corpus::read(read, &Alone).unwrap();
+    let occurrences = Occurrences::scan(&corpus, &Alone).unwrap();
     let mut lines = String::new();
     index::report::summary(&mut lines, &corpus, &occurrences).unwrap();
-    let index = Index::invert(corpus, occurrences).unwrap();
+    let index = Index::invert(corpus, occurrences, &Alone).unwrap();
     for query in queries {
         let query = match query {
             Query::Words(text) => index::Query::Words(text),
