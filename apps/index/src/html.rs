@@ -1,7 +1,11 @@
 //! The text of HTML, by rules short enough to state; no tree is built.
 
+use crate::{IndexError, reserve};
 use alloc::string::String;
 use alloc::vec::Vec;
+
+/// What memory is asked for.
+const PURPOSE: &str = "the text of an HTML file";
 
 /// Text cut out of a source, and where in the source its pieces stood.
 #[derive(Default)]
@@ -18,11 +22,13 @@ impl Stripped {
         Places { pieces: &self.pieces, next: 0 }
     }
 
-    fn push(&mut self, piece: &str, source: usize) {
+    fn push(&mut self, piece: &str, source: usize) -> Result<(), IndexError> {
         if !piece.is_empty() {
+            reserve(&mut self.pieces, 1, PURPOSE)?;
             self.pieces.push((self.text.len() as u32, source as u32));
             self.text.push_str(piece);
         }
+        Ok(())
     }
 }
 
@@ -56,9 +62,16 @@ impl Places<'_> {
 ///   text;
 /// - a named character reference (`&`, ASCII alphanumerics, `;`), except `&amp;`, `&lt;`, `&gt;`, `&quot;` and `&apos;`,
 ///   which stand for their characters, as numeric ones do (`&#8212;`, `&#x2014;`). Any other `&` is text.
-pub fn strip(source: &str, stripped: &mut Stripped) {
+///
+/// # Errors
+///
+/// There is no memory for the text; `stripped` holds a part of it.
+pub fn strip(source: &str, stripped: &mut Stripped) -> Result<(), IndexError> {
     stripped.text.clear();
     stripped.pieces.clear();
+    // Nothing is replaced by something longer.
+    let refused = |_| IndexError::OutOfMemory { purpose: PURPOSE, bytes: source.len() };
+    stripped.text.try_reserve(source.len()).map_err(refused)?;
     let bytes = source.as_bytes();
     let (mut at, mut plain) = (0, 0);
     while at < bytes.len() {
@@ -82,14 +95,14 @@ pub fn strip(source: &str, stripped: &mut Stripped) {
                 continue;
             }
         };
-        stripped.push(&source[plain..at], plain);
+        stripped.push(&source[plain..at], plain)?;
         // One blank is enough between two tags.
         if replacement != ' ' || !stripped.text.ends_with(' ') {
-            stripped.push(replacement.encode_utf8(&mut [0; 4]), at);
+            stripped.push(replacement.encode_utf8(&mut [0; 4]), at)?;
         }
         (at, plain) = (end, end);
     }
-    stripped.push(&source[plain..], plain);
+    stripped.push(&source[plain..], plain)
 }
 
 /// The end of the comment, element or tag that begins at `start`, where a `<` stands; `None` if it is text.

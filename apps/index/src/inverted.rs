@@ -102,8 +102,8 @@ impl Index {
         let document = &self.documents()[posting.document as usize];
         let mut stripped = Stripped::default();
         let text = if document.is_html() {
-            html::strip(self.corpus.contents(document), &mut stripped);
-            stripped.text.as_str()
+            // Without memory for the text there is nothing to show.
+            html::strip(self.corpus.contents(document), &mut stripped).map_or("", |()| stripped.text.as_str())
         } else {
             self.corpus.contents(document)
         };

@@ -109,7 +109,7 @@ impl Part {
             let contents = corpus.contents(document);
             let mut push = |word: &str, offset| part.push(dictionary.enter(word)?, offset);
             if document.is_html() {
-                html::strip(contents, &mut stripped);
+                html::strip(contents, &mut stripped)?;
                 let mut places = stripped.places();
                 words(&stripped.text, &mut buffer, |word, offset| push(word, places.source(offset)))?;
                 part.text += stripped.text.len();
