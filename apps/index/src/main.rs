@@ -5,9 +5,10 @@
 //! console, one a line, until Ctrl-D; one in double quotes is a phrase.
 //!
 //! `threads=N` is how many threads read and index the files (one for each core); the answers are the same with any number.
-//! How many of them were at work on average, and not out of it or waiting for the others, is printed for each step: it is
-//! their time at work divided by the time that passed. `scale` first indexes the files with one thread, two, four and so on
-//! up to N, and prints a table of the times.
+//! How many of them were at work on average is printed for each step: their time from the first job to the last, added up,
+//! divided by the time that passed. What one of them does alone and what they wait for each other make it less than N; with
+//! more threads than cores, a thread that waits for a core counts as one at work. `scale` first indexes the files with one
+//! thread, two, four and so on up to N, and prints a table of the times.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]

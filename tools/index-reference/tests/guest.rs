@@ -56,4 +56,6 @@ fn answers_on_sources() {
         Query::Phrase("unsafe impl".into()),
     ];
     compare("src", &queries, &["fault=eager"]);
+    compare("src", &queries, &["cores=4"]);
+    compare("src", &queries, &["cores=2", "threads=7", "scale"]);
 }
