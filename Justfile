@@ -4,6 +4,8 @@ target := "aarch64-unknown-none"
 # Crates that only the host runs, and those that only boot: neither is built by a bare `cargo test`.
 tools := "-p ashlar-runner -p figures -p index-reference -p mutate"
 apps := "-p bench -p hello -p index"
+# As many as there are here: a GICv2 has no more than 8.
+cores := if num_cpus() =~ "^[1-8]$" { num_cpus() } else { "8" }
 # What `just compare` asks.
 questions := 'query="memory allocation" query=iterator phrase="raw pointer" phrase="of the"'
 
@@ -12,9 +14,13 @@ questions := 'query="memory allocation" query=iterator phrase="raw pointer" phra
 default:
     @just --list --unsorted
 
-# Boot the default application; words: input=PATH, query="…", memory=1G, thp=never, … (see README.md)
+# Boot the default application on the host's number of cores, 8 at most; words: input=PATH, query="…", memory=1G, … (see README.md)
 run *words: setup
-    cargo run --quiet --release -p index --target {{ target }} -- input=default "$@"
+    cargo run --quiet --release -p index --target {{ target }} -- input=default cores={{ cores }} "$@"
+
+# Four cores on one region, every byte checked, for so many seconds of the guest's time
+soak seconds="600": setup
+    cargo test --target {{ target }} --test soak -- seconds={{ seconds }} timeout=0
 
 # Run all tests: on the host, and booted under QEMU
 test: setup

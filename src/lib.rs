@@ -12,13 +12,15 @@
 //! | [`arguments`], [`console`], [`report`] | boot arguments, console and log, reports | |
 //! | [`sync`] | the application's locks and channels, the kernel's ranked locks | the scheduler, through [`sync::parking`] alone |
 //!
-//! Four rules hold everywhere:
+//! Five rules hold everywhere:
 //!
 //! - `mm` never names `arch` or `platform`. On the host the hardware modules do not exist, so a wrong import does not
 //!   compile, and every test of the memory manager runs against the simulated machine as well.
 //! - The fault path stands on the upper half of the address space alone, where nothing is converted at run time.
 //! - SPSel is the mode bit: application code runs on SP_EL0, the kernel on SP_EL1. What takes a ranked lock is entered
 //!   through the gate (`arch::aarch64::gate`).
+//! - Kernel mode is never interrupted: it masks interrupts, looks for pending ones where it may be left, and leaves its core
+//!   only there and where it waits. So who spins for a lock waits for a short section, never for a turn.
 //! - One function writes live descriptors, by break-before-make: [`mm::table`].
 #![cfg_attr(target_os = "none", no_std)]
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
