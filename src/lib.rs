@@ -10,6 +10,7 @@
 //! | [`arch`] | `aarch64`: boot, exceptions, tables, crash reports; `sim`: the machine that tests run on | `mm`, `platform` |
 //! | [`platform`] | what the device tree says, the console's UART, the machine's end, files on the host | nothing of the kernel's but its units |
 //! | [`arguments`], [`console`], [`report`] | boot arguments, console and log, reports | |
+//! | [`task`] | threads: which one runs where, and how they wait; start at its own page | the machine, through [`task::Port`] alone |
 //! | [`sync`] | the application's locks and channels, the kernel's ranked locks | the scheduler, through [`sync::parking`] alone |
 //!
 //! Five rules hold everywhere:
