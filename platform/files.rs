@@ -1,6 +1,7 @@
 //! Output files on the host, by semihosting: below the directory that the boot argument `out=` names.
 
 use super::power;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use arrayvec::ArrayVec;
 use core::ffi::CStr;
 use core::fmt;
@@ -10,8 +11,13 @@ use semihosting::io::{self, Write};
 const CHUNK: usize = 4096;
 
 /// What the host reads from: it does so without faults of the guest, and in the image every page is there. Only
-/// application mode takes this lock, with no other held, so that filling the buffer may fault.
-static TRANSFER: spin::Mutex<ArrayVec<u8, CHUNK>> = spin::Mutex::new(ArrayVec::new_const());
+/// application mode takes this lock, with no other held, so that filling the buffer may fault; who waits for the host sleeps.
+static TRANSFER: Mutex<ArrayVec<u8, CHUNK>> = Mutex::new(ArrayVec::new_const());
+
+/// The buffer, whatever a thread that was stopped with it has left there: who takes it fills it anew.
+fn transfer() -> MutexGuard<'static, ArrayVec<u8, CHUNK>> {
+    TRANSFER.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A file being written; dropping it closes it.
 pub struct File(semihosting::fs::File);
@@ -57,7 +63,7 @@ impl File {
         if name.split('/').any(|part| matches!(part, "" | "." | "..")) || name.contains('\0') {
             return Err(FileError::Name);
         }
-        let mut path = TRANSFER.lock();
+        let mut path = transfer();
         path.clear();
         for part in [directory, "/", name, "\0"] {
             path.try_extend_from_slice(part.as_bytes()).map_err(|_| FileError::Name)?;
@@ -73,7 +79,7 @@ impl File {
     /// [`FileError::Host`]; then some of the bytes may have been written.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
         for chunk in bytes.chunks(CHUNK) {
-            let mut buffer = TRANSFER.lock();
+            let mut buffer = transfer();
             buffer.clear();
             buffer.extend(chunk.iter().copied());
             self.0.write_all(&buffer).map_err(FileError::Host)?;

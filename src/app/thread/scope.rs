@@ -2,17 +2,17 @@
 
 use super::{Builder, Joinable, NoThread, Stopped, wait_for_end};
 use crate::sync::parking::ThreadId;
+use crate::sync::{Mutex, PoisonError};
 use crate::task::{self, Life};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, Ordering};
-use spin::Mutex;
 
 /// Where scoped threads are made; see [`scope`].
 pub struct Scope<'scope, 'env: 'scope> {
-    /// All threads of the scope. The lock is held for a moment only.
+    /// All threads of the scope.
     threads: Mutex<Vec<Member>>,
     /// Neither life may be shortened or lengthened.
     scope: PhantomData<&'scope mut &'scope ()>,
@@ -41,7 +41,7 @@ where
     let result = f(&scope);
     let mut stopped = false;
     // One that still runs may make others.
-    while let Some(Member { record, id, is_joined }) = { scope.threads.lock().pop() } {
+    while let Some(Member { record, id, is_joined }) = scope.change(Vec::pop) {
         let life = wait_for_end(record, id);
         stopped |= life == Life::Stopped && !is_joined.load(Ordering::Relaxed);
     }
@@ -50,6 +50,11 @@ where
 }
 
 impl<'scope, 'env> Scope<'scope, 'env> {
+    /// Changes the list of threads, which is whole whoever was stopped with it.
+    fn change<R>(&self, change: impl FnOnce(&mut Vec<Member>) -> R) -> R {
+        change(&mut self.threads.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Runs `f` in a new thread.
     ///
     /// # Panics
@@ -84,7 +89,7 @@ impl Builder {
         let joinable = unsafe { self.spawn_unchecked(f) }?;
         let is_joined = Arc::new(AtomicBool::new(false));
         let member = Member { record: joinable.record, id: joinable.id, is_joined: is_joined.clone() };
-        scope.threads.lock().push(member);
+        scope.change(|threads| threads.push(member));
         Ok(ScopedJoinHandle { joinable, is_joined, scope: PhantomData })
     }
 }
