@@ -111,11 +111,18 @@ mod programs {
         }
 
         fn sleep(&self) {
-            step();
-            // Nothing happens until a kick or an alarm: time passes.
-            let next = self.alarms.iter().map(|alarm| alarm.load(Ordering::Relaxed)).min().unwrap();
-            if next != u64::MAX {
-                self.clock.fetch_max(next.min(self.clock.load(Ordering::Relaxed) + 50_000), Ordering::Relaxed);
+            let core = self.core();
+            loop {
+                step();
+                // Nothing happens until a kick or an alarm: time passes.
+                let next = self.alarms.iter().map(|alarm| alarm.load(Ordering::Relaxed)).min().unwrap();
+                if next != u64::MAX {
+                    self.clock.fetch_max(next.min(self.clock.load(Ordering::Relaxed) + 50_000), Ordering::Relaxed);
+                }
+                let due = self.alarms[core].load(Ordering::Relaxed) <= self.clock.load(Ordering::Relaxed);
+                if due || self.kicked[core].load(Ordering::Relaxed) || self.running.load(Ordering::Relaxed) == 0 {
+                    return;
+                }
             }
         }
 
@@ -538,6 +545,25 @@ mod programs {
             assert!(cores.iter().all(|count| count.load(Ordering::Relaxed) > 0), "{cores:?}");
         });
     }
+
+    /// Threads that become ready at once get a core each, or none of them would ever see all three.
+    pub fn no_core_sleeps_while_a_thread_is_ready() {
+        explore(3, 300, || {
+            let (go, seen) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
+            let threads = [(); 3].map(|()| {
+                let (go, seen) = (go.clone(), seen.clone());
+                spawn(Priority::Application, move || {
+                    wait_while(&go, |go| go == 0);
+                    while seen.load(Ordering::Relaxed) != 0b111 {
+                        seen.fetch_or(1 << sim().core(), Ordering::Relaxed);
+                        work(1000);
+                    }
+                })
+            });
+            change(&go, 1);
+            threads.into_iter().for_each(|thread| assert_eq!(join(thread), Life::Ended));
+        });
+    }
 }
 
 #[cfg(not(target_os = "none"))]
@@ -564,4 +590,6 @@ ashlar_test::tests! {
     who_waits_for_a_stopped_owner_is_told,
     #[cfg(not(target_os = "none"))]
     idle_cores_take_what_is_ready,
+    #[cfg(not(target_os = "none"))]
+    no_core_sleeps_while_a_thread_is_ready,
 }

@@ -22,7 +22,8 @@
 //!   else not at all, since it never left. (Its wait state.)
 //! - **TH-4** A thread's priority is the highest of its own and of those lent to it; it is in the list of its queue that was
 //!   its priority's when it was put there, or moved since. (The lock of inheritance, then the queue's.)
-//! - **TH-5** A core that sleeps has been seen to have nothing ready after it said that it is idle. (Its queue's lock.)
+//! - **TH-5** A core sleeps only while no thread is ready, or after it was kicked: it looks after it has said that it is
+//!   idle, and who queues a thread looks for idle cores after that. (Sequentially consistent fences.)
 //!
 //! Locks: bucket → inheritance → ready queue, timers ([`Rank::Wait`](crate::sync::Rank::Wait),
 //! [`Rank::Inherit`](crate::sync::Rank::Inherit), [`Rank::Run`](crate::sync::Rank::Run)).
@@ -38,7 +39,7 @@ pub use thread::{Life, NAME, Name, PRIORITIES, Priority, Thread};
 
 use crate::sync::parking::ThreadId;
 use crate::sync::{Rank, Ranked};
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use ready::CoreState;
 use wait::Bucket;
 
@@ -94,9 +95,9 @@ pub unsafe trait Port: Sync {
 pub struct Scheduler<P: Port> {
     port: P,
     cores: [CoreState; MAX_CORES],
-    /// How many cores take part: those below this number.
-    online: AtomicUsize,
-    /// A bit for each core that has nothing to do.
+    /// A bit for each core that takes part.
+    online: AtomicU64,
+    /// A bit for each core that has nothing to do and was not kicked since it said so.
     idle: AtomicU64,
     buckets: [Bucket; BUCKETS],
     /// Guards what threads lend each other.
@@ -109,7 +110,7 @@ impl<P: Port> Scheduler<P> {
         Scheduler {
             port,
             cores: [const { CoreState::new() }; MAX_CORES],
-            online: AtomicUsize::new(0),
+            online: AtomicU64::new(0),
             idle: AtomicU64::new(0),
             buckets: [const { Bucket::new() }; BUCKETS],
             inheritance: Ranked::new(Rank::Inherit, ()),
@@ -121,22 +122,28 @@ impl<P: Port> Scheduler<P> {
         &self.port
     }
 
-    /// Lets the running core, whose number is the next one or below, take part. `idle` is the thread that it runs now, and
-    /// when there is nothing else to run: it goes on with [`Scheduler::idle`].
+    /// Lets the running core take part. `idle` is the thread that it runs now, and when there is nothing else to run: it goes
+    /// on with [`Scheduler::idle`].
     pub fn join(&self, idle: &'static Thread) {
         let core = self.port.core();
         self.cores[core].join(idle, self.port.now());
         idle.core.store(core, Ordering::Relaxed);
-        self.online.fetch_max(core + 1, Ordering::AcqRel);
+        self.online.fetch_or(1 << core, Ordering::AcqRel);
     }
 
-    /// Cores that take part.
+    /// How many cores take part.
     pub fn cores(&self) -> usize {
-        self.online.load(Ordering::Acquire)
+        self.online.load(Ordering::Acquire).count_ones() as usize
+    }
+
+    /// The numbers of those that do. A core that did not come up leaves a gap.
+    pub fn online(&self) -> impl Iterator<Item = usize> {
+        let online = self.online.load(Ordering::Acquire);
+        (0..MAX_CORES).filter(move |core| online >> core & 1 != 0)
     }
 
     /// Switches between threads since the start, on all cores.
     pub fn switches(&self) -> u64 {
-        self.cores[..self.cores()].iter().map(|core| core.switches.load(Ordering::Relaxed)).sum()
+        self.online().map(|core| self.cores[core].switches.load(Ordering::Relaxed)).sum()
     }
 }

@@ -9,7 +9,7 @@ use super::thread::{PRIORITIES, Priority, Thread};
 use super::{Port, Scheduler};
 use crate::sync::{Rank, Ranked};
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use intrusive_collections::{
     KeyAdapter, LinkedList, LinkedListAtomicLink, RBTree, RBTreeAtomicLink, intrusive_adapter,
 };
@@ -229,11 +229,21 @@ impl<P: Port> Scheduler<P> {
     /// The core for a thread that becomes ready.
     fn place(&self, thread: &Thread) -> usize {
         let last = thread.core.load(Ordering::Relaxed);
-        let idle = self.idle.load(Ordering::SeqCst);
-        match idle {
-            0 => last,
-            _ if idle >> last & 1 != 0 => last,
-            _ => idle.trailing_zeros() as usize,
+        self.take_idle(last).unwrap_or(last)
+    }
+
+    /// A core that is idle, by preference `wanted`; whoever asks next gets another one.
+    fn take_idle(&self, wanted: usize) -> Option<usize> {
+        loop {
+            let idle = self.idle.load(Ordering::SeqCst);
+            let core = match idle {
+                0 => return None,
+                _ if idle >> wanted & 1 != 0 => wanted,
+                _ => idle.trailing_zeros() as usize,
+            };
+            if self.idle.fetch_and(!(1 << core), Ordering::SeqCst) >> core & 1 != 0 {
+                return Some(core);
+            }
         }
     }
 
@@ -248,6 +258,13 @@ impl<P: Port> Scheduler<P> {
             self.port.kick(core);
         } else if here {
             self.arm(self.port.now());
+        }
+        // A core that went to sleep between the choice of this one and the push: it takes the thread, or another.
+        fence(Ordering::SeqCst);
+        if running != NOBODY
+            && let Some(idle) = self.take_idle(core)
+        {
+            self.port.kick(idle);
         }
     }
 
@@ -275,8 +292,8 @@ impl<P: Port> Scheduler<P> {
         {
             return Some(thread);
         }
-        let cores = self.cores();
-        let others = (core + 1..cores).chain(0..core);
+        // From the next core on, so that not all take from the same one.
+        let others = self.online().filter(|&other| other > core).chain(self.online().filter(|&other| other < core));
         others.map(|other| &self.cores[other]).filter(|victim| victim.count(priority) > 0).find_map(|victim| {
             // Who finds the queue taken goes on to the next: its owner is awake.
             victim.pop(&mut *victim.ready.try_lock()?, priority)

@@ -3,7 +3,7 @@
 use super::ready::{Leaving, Pick};
 use super::thread::{Life, Priority, Thread, WaitState};
 use super::{Port, Scheduler};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 
 impl<P: Port> Scheduler<P> {
     /// Lets other threads of the same priority or a higher one run first, if there are any.
@@ -65,7 +65,8 @@ impl<P: Port> Scheduler<P> {
             return self.leave(self.cores[core].idle_thread(), Leaving::Idle, next);
         }
         self.idle.fetch_or(1 << core, Ordering::SeqCst);
-        // Who queued a thread before it could see the bit is seen here.
+        fence(Ordering::SeqCst);
+        // Who queues a thread looks for the bit after that: it sees the bit, or its thread is seen here.
         if !self.is_any_ready(core) && !work() {
             self.port.sleep();
         }
@@ -75,7 +76,7 @@ impl<P: Port> Scheduler<P> {
 
     fn is_any_ready(&self, core: usize) -> bool {
         drop(self.cores[core].ready.lock());
-        self.cores[..self.cores()].iter().any(|state| state.any(Priority::Idle))
+        self.online().any(|core| self.cores[core].any(Priority::Idle))
     }
 
     fn next_or_idle(&self) -> Pick {
