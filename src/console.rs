@@ -9,11 +9,11 @@
 #[cfg(target_os = "none")]
 use crate::arch::aarch64::{gate, percore::in_kernel_mode};
 use crate::platform::console::Pl011;
-use crate::sync::{Rank, Ranked};
+use crate::sync::{self, Rank, Ranked};
 use arm_pl011_uart::PL011Registers;
 use core::fmt::{self, Write};
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use log::{LevelFilter, Log, Metadata, Record};
 
 /// Bytes formatted before they are sent. Output of several cores mixes in pieces of this size at worst, or of [`PIECE`].
@@ -29,7 +29,8 @@ const DELETE: u8 = 127;
 static PORT: Ranked<Option<Pl011>> = Ranked::new(Rank::Console, None);
 /// The port's registers, for [`seize`].
 static REGISTERS: AtomicPtr<PL011Registers> = AtomicPtr::new(null_mut());
-static IS_SEIZED: AtomicBool = AtomicBool::new(false);
+/// The number of the core that has seized the console, and 1; 0 while none has.
+static SEIZED_BY: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes the PL011 at `registers` the console. `clock` is its clock in Hz, if known.
 ///
@@ -48,21 +49,27 @@ pub fn is_installed() -> bool {
     !REGISTERS.load(Ordering::Acquire).is_null()
 }
 
-/// From now on nobody takes the console's lock: for a crash report, since the lock may be held by what crashed. Output
-/// of other cores may mix with the report.
+/// Makes the console the running core's own, for good: for a crash report. Nobody takes its lock any more, since that may be
+/// held by what crashed; what other cores print is dropped, but for a piece that one of them is sending meanwhile.
 pub fn seize() {
-    IS_SEIZED.store(true, Ordering::Release);
+    SEIZED_BY.store(sync::core() + 1, Ordering::Release);
 }
 
 /// Runs `act` on the port, if there is one.
 fn with_port<R>(act: impl FnOnce(&mut Pl011) -> R) -> Option<R> {
-    if IS_SEIZED.load(Ordering::Acquire) {
-        let registers = NonNull::new(REGISTERS.load(Ordering::Acquire))?;
-        // SAFETY: `install` was given these registers; who seizes the console minds no mixed bytes.
-        let mut port = unsafe { Pl011::open(registers) };
-        Some(act(&mut port))
-    } else {
-        PORT.lock().as_mut().map(act)
+    match SEIZED_BY.load(Ordering::Acquire) {
+        0 => {
+            let mut port = PORT.lock();
+            // Seized while this core waited for the lock, by another one.
+            if SEIZED_BY.load(Ordering::Acquire) == 0 { port.as_mut().map(act) } else { None }
+        }
+        core if core == sync::core() + 1 => {
+            let registers = NonNull::new(REGISTERS.load(Ordering::Acquire))?;
+            // SAFETY: `install` was given these registers; who seizes the console minds no mixed bytes.
+            let mut port = unsafe { Pl011::open(registers) };
+            Some(act(&mut port))
+        }
+        _ => None,
     }
 }
 

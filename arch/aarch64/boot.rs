@@ -114,6 +114,9 @@ extern "C" fn run_application(_: usize) {
         ashlar_application()
     }
     let status = threads::run_in_application_mode(entry, 0);
+    // Other threads may be printing: what is said of the end is said last.
+    interrupts::stop_others();
+    console::seize();
     // What does not fit is no success.
     power::exit(u8::try_from(status).unwrap_or(u8::MAX))
 }

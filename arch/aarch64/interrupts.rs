@@ -1,12 +1,20 @@
 //! Interrupts: of the timer, and of other cores. Kernel mode never takes one: it looks whether one is pending.
 
 use super::threads::SCHEDULER;
-use super::timer;
+use super::{percore, timer};
 use crate::platform::interrupts::{self, Interrupt};
-use crate::report;
 use aarch64_cpu::asm::barrier;
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// How long a core that ends the machine waits for the others to stop, in nanoseconds: one that waits for what this one had
+/// locked never does.
+const PATIENCE: u64 = 500_000_000;
+
+/// The number of the core that goes on alone to the machine's end, and 1; 0 while all go on.
+static LAST: AtomicUsize = AtomicUsize::new(0);
+/// A bit for each core that has stopped.
+static STOPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Whether there is an interrupt controller. Without one a thread keeps its core until it waits, and an idle core polls.
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
@@ -21,16 +29,21 @@ pub(super) fn handle() {
     while let Some(interrupt) = interrupts::acknowledge() {
         match interrupt {
             // Off until it is set again, or it would be pending for good.
-            Interrupt::Timer => timer::set_alarm(None),
+            Interrupt::Timer => {
+                timer::set_alarm(None);
+                percore::current().count_timer_interrupt();
+            }
             Interrupt::Kick => {}
             Interrupt::Other(number) => log::warn!("interrupt {number}, which nobody has asked for"),
         }
         interrupts::end(interrupt);
     }
-    if report::is_begun() {
-        stop();
+    match LAST.load(Ordering::Acquire) {
+        0 => SCHEDULER.interrupt(),
+        // No thread but the one that ends the machine runs any more.
+        last if last == percore::index() + 1 => {}
+        _ => stop(),
     }
-    SCHEDULER.interrupt();
 }
 
 /// Whether an interrupt is pending, masked or not (ISR_EL1.I).
@@ -70,8 +83,25 @@ pub(super) fn sleep() {
     }
 }
 
-/// The end of this core: another one reports what ends the machine.
+/// Has all other cores stop, and waits for them: in kernel mode, by whoever ends the machine. Does not return where another
+/// core was first.
+pub(super) fn stop_others() {
+    let me = percore::index();
+    let last = LAST.compare_exchange(0, me + 1, Ordering::AcqRel, Ordering::Acquire);
+    if last.is_err_and(|last| last != me + 1) {
+        stop();
+    }
+    let others = SCHEDULER.online().filter(|&core| core != me).fold(0, |cores, core| cores | 1 << core);
+    SCHEDULER.online().filter(|&core| core != me).for_each(kick);
+    let patience = timer::now().saturating_add(PATIENCE);
+    while others & !STOPPED.load(Ordering::Acquire) != 0 && timer::now() < patience {
+        core::hint::spin_loop();
+    }
+}
+
+/// The end of this core, in kernel mode: another one ends the machine.
 pub(super) fn stop() -> ! {
+    STOPPED.fetch_or(1 << percore::index(), Ordering::AcqRel);
     loop {
         aarch64_cpu::asm::wfi();
     }

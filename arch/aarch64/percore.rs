@@ -27,6 +27,8 @@ pub struct Core {
     stage: AtomicU64,
     /// The thread that runs when no other does.
     idle: AtomicPtr<Thread>,
+    /// Interrupts of its timer so far. The core's own to write.
+    timer_interrupts: AtomicU64,
 }
 
 /// In [`Core::affinity`]: bit 31, which is always set in MPIDR_EL1.
@@ -108,6 +110,7 @@ impl Core {
             affinity: AtomicU64::new(0),
             stage: AtomicU64::new(Stage::Off as u64),
             idle: AtomicPtr::new(null_mut()),
+            timer_interrupts: AtomicU64::new(0),
         }
     }
 
@@ -166,6 +169,16 @@ impl Core {
             2 => Stage::Online,
             _ => Stage::LeftOut,
         }
+    }
+
+    /// How many interrupts of its timer it has taken.
+    pub fn timer_interrupts(&self) -> u64 {
+        self.timer_interrupts.load(Ordering::Relaxed)
+    }
+
+    /// Counts one: on the core itself, in kernel mode.
+    pub(super) fn count_timer_interrupt(&self) {
+        self.timer_interrupts.store(self.timer_interrupts() + 1, Ordering::Relaxed);
     }
 
     /// From one stage to another; false when it is not in the first.

@@ -69,6 +69,7 @@ pub(super) fn application_crash(frame: &Frame, exception: Exception, refused: Op
 pub(super) fn kernel_crash(frame: &Frame, exception: Exception) -> ! {
     start(KERNEL_BUG, &exception);
     println!("ashlar: kernel bug: {exception}");
+    print_core();
     let stack = percore::current().stack();
     let sp = VirtAddr(frame.sp_el1);
     let address = fault_address(exception);
@@ -97,6 +98,7 @@ pub(super) fn unexpected(frame: &Frame, esr: u64, kind: u64, sp: u64) -> ! {
     };
     start(KERNEL_BUG, &name);
     println!("ashlar: kernel bug: unexpected {name}, ESR_EL1 {esr:#x}");
+    print_core();
     println!("    pc {:#018x}", frame.elr);
     print_registers(frame, sp);
     print_backtrace(None, frame.x[29]);
@@ -112,6 +114,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     if percore::in_kernel_mode() {
         start(KERNEL_BUG, &"panic");
         println!("ashlar: kernel bug: {info}");
+        print_core();
         print_backtrace(None, record);
         print_memory(false);
         finish()
@@ -161,14 +164,20 @@ impl fmt::Write for Compared<'_> {
     }
 }
 
-/// Takes the console for the report of something that ends the machine with `status`; does not return when a report has
-/// been begun before.
+/// Stops the other cores and takes the console for the report of something that ends the machine with `status`; does not
+/// return when a report has been begun before. From then on the running thread keeps its core.
 fn start(status: u8, what: &dyn fmt::Display) {
-    let turn = report::begin(status, percore::index());
-    if turn == Turn::First {
-        threads::stop_others();
-    }
-    console::seize();
+    // In one piece: between telling the core's number and stopping the others, the thread might be moved.
+    let turn = gate::call(move || {
+        let turn = report::begin(status, percore::index());
+        match turn {
+            Turn::First => interrupts::stop_others(),
+            Turn::Lost => interrupts::stop(),
+            _ => {}
+        }
+        console::seize();
+        turn
+    });
     match turn {
         Turn::First => boot::ensure_console(),
         Turn::Second(status) => {
@@ -176,12 +185,17 @@ fn start(status: u8, what: &dyn fmt::Display) {
             power::exit(status)
         }
         Turn::Third(status) => power::exit(status),
-        Turn::Lost => interrupts::stop(),
+        Turn::Lost => unreachable!("the core has stopped"),
     }
 }
 
 fn finish() -> ! {
     power::exit(report::status())
+}
+
+/// Who was in kernel mode, and where.
+fn print_core() {
+    println!("    on core {}, in thread {}", percore::index(), threads::current().name());
 }
 
 fn fault_address(exception: Exception) -> Option<VirtAddr> {

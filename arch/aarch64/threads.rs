@@ -185,11 +185,6 @@ pub(super) fn idle() -> ! {
     }
 }
 
-/// Interrupts all other cores, which stop when a report is begun.
-pub(super) fn stop_others() {
-    (0..SCHEDULER.cores()).filter(|&core| core != percore::index()).for_each(interrupts::kick);
-}
-
 /// Why there is no new thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoThread {
