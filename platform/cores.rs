@@ -30,9 +30,9 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoFirmware { mpidr } => {
-                write!(f, "core with MPIDR {mpidr:#x} not started: no PSCI in the device tree")
+                write!(f, "the core with MPIDR {mpidr:#x} was not started: no PSCI in the device tree")
             }
-            Self::Refused { mpidr, answer } => write!(f, "core with MPIDR {mpidr:#x} not started: {answer}"),
+            Self::Refused { mpidr, answer } => write!(f, "the core with MPIDR {mpidr:#x} was not started: {answer}"),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::percore::{self, Core, Stage};
 use super::{interrupts, memory, stacks, threads, timer};
 use crate::mm::address::PhysAddr;
 use crate::platform::cores::cpu_on;
-use crate::platform::interrupts as controller;
+use crate::platform::interrupts::{self as controller, InterruptError};
 use crate::platform::machine::{AFFINITY, Cpu, EnableMethod, Machine};
 use crate::task::MAX_CORES;
 use aarch64_cpu::asm::barrier;
@@ -27,6 +27,7 @@ enum LeftOut {
     Unknown,
     NoMemory,
     Firmware(crate::platform::cores::StartError),
+    Controller(InterruptError),
     Unreachable(PhysAddr),
     Silent,
 }
@@ -37,6 +38,7 @@ impl fmt::Display for LeftOut {
             LeftOut::Unknown => f.write_str("the device tree does not say how to start it"),
             LeftOut::NoMemory => f.write_str("there is no memory for its stacks and its idle thread"),
             LeftOut::Firmware(error) => error.fmt(f),
+            LeftOut::Controller(error) => error.fmt(f),
             LeftOut::Unreachable(at) => write!(f, "its release address {at} is not in RAM"),
             LeftOut::Silent => write!(f, "it did not come up within {} ms", PATIENCE / 1_000_000),
         }
@@ -59,29 +61,32 @@ pub(super) fn list(machine: &Machine<'_>, limit: usize) -> arrayvec::ArrayVec<Cp
 /// Starts all cores of `cpus` but the first, which runs. Those that do not come up are named and left out.
 pub(super) fn start_all(cpus: &[Cpu]) {
     for (index, cpu) in cpus.iter().enumerate().skip(1) {
-        if let Err(why) = start(percore::core(index), cpu) {
+        if let Err(why) = start(index, cpu) {
             log::warn!("core {:#x} is left out: {why}", cpu.mpidr);
         }
     }
 }
 
-fn start(core: &'static Core, cpu: &Cpu) -> Result<(), LeftOut> {
+fn start(index: usize, cpu: &Cpu) -> Result<(), LeftOut> {
+    controller::check(index).map_err(LeftOut::Controller)?;
     let stack = stacks::allocate().ok_or(LeftOut::NoMemory)?;
-    let overflow = stacks::allocate().ok_or(LeftOut::NoMemory)?;
+    let Some(overflow) = stacks::allocate() else {
+        stacks::free(stack);
+        return Err(LeftOut::NoMemory);
+    };
+    let core = percore::core(index);
     core.set_idle_thread(threads::new_idle_thread().ok_or(LeftOut::NoMemory)?);
-    core.set_stack(stack);
-    core.set_overflow_stack(overflow);
+    core.set_stack(stack.clone());
+    core.set_overflow_stack(overflow.clone());
     core.advance(Stage::Off, Stage::Called);
-    barrier::dsb(barrier::SY);
-    let entry = layout::image_physical(secondary_entry.address());
-    match cpu.enable {
-        // SAFETY: `boot.s` is made for being entered there, and the core will find its stacks, set just now.
-        EnableMethod::Psci => unsafe { cpu_on(cpu.mpidr, entry, 0) }.map_err(LeftOut::Firmware)?,
-        EnableMethod::SpinTable { release } => write_release(release, entry)?,
-        EnableMethod::Unknown => return Err(LeftOut::Unknown),
-    }
+    call(core, cpu).inspect_err(|_| {
+        // Nobody has told it to come.
+        core.advance(Stage::Called, Stage::LeftOut);
+        stacks::free(stack);
+        stacks::free(overflow);
+    })?;
     let deadline = timer::now() + PATIENCE;
-    while core.stage() != Stage::Online {
+    while !threads::SCHEDULER.online().any(|online| online == index) {
         if timer::now() > deadline && core.advance(Stage::Called, Stage::LeftOut) {
             // What it may still stand on stays its own.
             return Err(LeftOut::Silent);
@@ -89,6 +94,19 @@ fn start(core: &'static Core, cpu: &Cpu) -> Result<(), LeftOut> {
         core::hint::spin_loop();
     }
     Ok(())
+}
+
+/// Has the core come, by whatever way the device tree says.
+fn call(core: &Core, cpu: &Cpu) -> Result<(), LeftOut> {
+    debug_assert_eq!(core.stage(), Stage::Called);
+    barrier::dsb(barrier::SY);
+    let entry = layout::image_physical(secondary_entry.address());
+    match cpu.enable {
+        // SAFETY: `boot.s` is made for being entered there, and the core will find its stacks, set just now.
+        EnableMethod::Psci => unsafe { cpu_on(cpu.mpidr, entry, 0) }.map_err(LeftOut::Firmware),
+        EnableMethod::SpinTable { release } => write_release(release, entry),
+        EnableMethod::Unknown => Err(LeftOut::Unknown),
+    }
 }
 
 /// Tells a core that spins on the word at `release` where to go (Linux Documentation/arch/arm64/booting.rst).

@@ -108,7 +108,8 @@ impl core::error::Error for InterruptError {}
 ///
 /// # Errors
 ///
-/// What is missing or does not fit, by name; then nothing is installed.
+/// What is missing or does not fit, by name; then nothing is installed. What is missing for another core than the one that
+/// boots, [`check`] says.
 ///
 /// # Safety
 ///
@@ -139,6 +140,22 @@ pub unsafe fn install(
     };
     CONTROLLER.call_once(|| Controller { family, timer: IntId::ppi(timer - 16) });
     Ok(())
+}
+
+/// Whether interrupts can reach core `core` of those that [`install`] was told of.
+///
+/// # Errors
+///
+/// Why they cannot.
+///
+/// # Panics
+///
+/// Without a controller, or when there is no such core.
+pub fn check(core: usize) -> Result<(), InterruptError> {
+    match &CONTROLLER.get().expect("no interrupt controller is installed").family {
+        Family::V2(_) => Ok(()),
+        Family::V3(v3) => v3.check(core),
+    }
 }
 
 /// Sets up the running core's part, core `core` of those that [`install`] was told of, and enables its kick and its timer.

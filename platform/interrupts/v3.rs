@@ -16,9 +16,11 @@ use core::ptr::NonNull;
 const REACH: u8 = 16;
 
 pub(super) struct V3 {
-    cores: ArrayVec<Core, MAX_CPUS>,
+    /// What there is of each core, or why kicks cannot reach it.
+    cores: ArrayVec<Result<Core, InterruptError>, MAX_CPUS>,
 }
 
+#[derive(Debug)]
 struct Core {
     /// Aff0 to Aff3.
     affinity: [u8; 4],
@@ -50,8 +52,7 @@ impl V3 {
         for range in redistributors.iter().take(MAX_REDISTRIBUTORS) {
             ranges.push((map_as::<GicrSgi>(range, map)?, range.end - range.start));
         }
-        let mut found = ArrayVec::new();
-        for &mpidr in cores.iter().take(MAX_CPUS) {
+        let look_for = |&mpidr: &u64| {
             let [aff0, aff1, aff2, _, aff3, ..] = mpidr.to_le_bytes();
             if aff0 >= REACH {
                 return Err(InterruptError::OutOfReach { mpidr });
@@ -59,7 +60,12 @@ impl V3 {
             // SAFETY: these are the redistributors, mapped for good.
             let redistributor = ranges.iter().find_map(|&(first, bytes)| unsafe { find(first, bytes, mpidr) });
             let redistributor = redistributor.ok_or(InterruptError::NoRedistributor { mpidr })?;
-            found.push(Core { affinity: [aff0, aff1, aff2, aff3], redistributor });
+            Ok(Core { affinity: [aff0, aff1, aff2, aff3], redistributor })
+        };
+        let found: ArrayVec<_, MAX_CPUS> = cores.iter().take(MAX_CPUS).map(look_for).collect();
+        // The core that boots takes interrupts, or none does.
+        if let Some(Err(error)) = found.first() {
+            return Err(error.clone());
         }
         // SAFETY: the distributor, mapped for good and used here only.
         let mut gicd = GicDistributor::new(unsafe { UniqueMmioPointer::new(gicd) });
@@ -71,10 +77,18 @@ impl V3 {
         Ok(Self { cores: found })
     }
 
+    pub fn check(&self, core: usize) -> Result<(), InterruptError> {
+        self.cores[core].as_ref().map(|_| ()).map_err(Clone::clone)
+    }
+
+    fn core(&self, core: usize) -> &Core {
+        self.cores[core].as_ref().expect("who cannot be reached is left out")
+    }
+
     /// Sets up the running core's redistributor and CPU interface, and enables its kick and its timer.
     pub fn start_core(&self, core: usize, timer: IntId) {
         // SAFETY: mapped for good, and the running core's own.
-        let registers = unsafe { UniqueMmioPointer::new(self.cores[core].redistributor) };
+        let registers = unsafe { UniqueMmioPointer::new(self.core(core).redistributor) };
         let mut redistributor = GicRedistributor::new(registers);
         // The one error: it is awake already.
         let _ = redistributor.mark_core_awake();
@@ -112,7 +126,7 @@ impl V3 {
 
     #[inline]
     pub fn kick(&self, core: usize) {
-        let [affinity0, affinity1, affinity2, affinity3] = self.cores[core].affinity;
+        let [affinity0, affinity1, affinity2, affinity3] = self.core(core).affinity;
         let target = SgiTarget::List { affinity3, affinity2, affinity1, target_list: 1 << affinity0 };
         let sent = GicCpuInterface::send_sgi(KICK, target, SgiTargetGroup::CurrentGroup1);
         debug_assert!(sent.is_ok(), "the kick is an SGI");
