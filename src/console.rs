@@ -13,7 +13,7 @@ use crate::sync::{self, Rank, Ranked};
 use arm_pl011_uart::PL011Registers;
 use core::fmt::{self, Write};
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use log::{LevelFilter, Log, Metadata, Record};
 
 /// Bytes formatted before they are sent. Output of several cores mixes in pieces of this size at worst, or of [`PIECE`].
@@ -31,6 +31,8 @@ static PORT: Ranked<Option<Pl011>> = Ranked::new(Rank::Console, None);
 static REGISTERS: AtomicPtr<PL011Registers> = AtomicPtr::new(null_mut());
 /// The number of the core that has seized the console, and 1; 0 while none has.
 static SEIZED_BY: AtomicUsize = AtomicUsize::new(0);
+/// The last byte that was sent.
+static LAST_BYTE: AtomicU8 = AtomicU8::new(b'\n');
 
 /// Makes the PL011 at `registers` the console. `clock` is its clock in Hz, if known.
 ///
@@ -50,9 +52,20 @@ pub fn is_installed() -> bool {
 }
 
 /// Makes the console the running core's own, for good: for a crash report. Nobody takes its lock any more, since that may be
-/// held by what crashed; what other cores print is dropped, but for a piece that one of them is sending meanwhile.
+/// held by what crashed; what other cores print is dropped, but for a piece that one of them is sending meanwhile. A line that
+/// others have begun ends here. Called in kernel mode.
 pub fn seize() {
     SEIZED_BY.store(sync::core() + 1, Ordering::Release);
+    if LAST_BYTE.load(Ordering::Relaxed) != b'\n' {
+        with_port(|port| write_to(port, b"\n"));
+    }
+}
+
+fn write_to(port: &mut Pl011, bytes: &[u8]) {
+    port.write(bytes);
+    if let Some(&last) = bytes.last() {
+        LAST_BYTE.store(last, Ordering::Relaxed);
+    }
 }
 
 /// Runs `act` on the port, if there is one.
@@ -82,12 +95,12 @@ impl Buffered {
     fn send(&mut self) {
         let bytes = &self.bytes[..self.length];
         if in_kernel_mode() {
-            with_port(|port| port.write(bytes));
+            with_port(|port| write_to(port, bytes));
         } else {
             for chunk in bytes.chunks(PIECE) {
                 let (mut piece, length) = ([0; PIECE], chunk.len());
                 piece[..length].copy_from_slice(chunk);
-                gate::call(move || with_port(|port| port.write(&piece[..length])));
+                gate::call(move || with_port(|port| write_to(port, &piece[..length])));
             }
         }
         self.length = 0;

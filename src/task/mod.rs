@@ -142,6 +142,12 @@ impl<P: Port> Scheduler<P> {
         (0..MAX_CORES).filter(move |core| online >> core & 1 != 0)
     }
 
+    /// How many threads wait at a core that runs another: at the core where the fewest do, and where the most do.
+    pub fn waiting(&self) -> (u32, u32) {
+        let waiting = || self.online().map(|core| self.cores[core].waiting());
+        (waiting().min().unwrap_or(0), waiting().max().unwrap_or(0))
+    }
+
     /// Switches between threads since the start, on all cores.
     pub fn switches(&self) -> u64 {
         self.online().map(|core| self.cores[core].switches.load(Ordering::Relaxed)).sum()

@@ -1,7 +1,7 @@
 //! Threads that are ready: a queue for each core, lists by priority; and how long who may run.
 //!
 //! A woken thread goes to the core that it ran on last if that one is idle, else to any idle one, else back to its own. A
-//! core without work takes from the others. While application threads are ready, background threads run on a core's
+//! core without work takes from the others, and a core where threads wait hands those it leaves to cores where fewer do. While application threads are ready, background threads run on a core's
 //! *credit*, which grows with the time that application threads run there: [`BACKGROUND_PERCENT`] of it, up to one
 //! [`QUANTUM`], which is used at once when it is full.
 
@@ -133,6 +133,11 @@ impl CoreState {
         self.counts[priority as usize].load(Ordering::Relaxed)
     }
 
+    /// How many threads are ready.
+    pub(super) fn waiting(&self) -> u32 {
+        Priority::ALL.into_iter().map(|priority| self.count(priority)).sum()
+    }
+
     /// Whether any thread of `priority` or above is ready.
     pub(super) fn any(&self, priority: Priority) -> bool {
         Priority::ALL.iter().take_while(|&&other| other <= priority).any(|&other| self.count(other) > 0)
@@ -243,6 +248,18 @@ impl<P: Port> Scheduler<P> {
             };
             if self.idle.fetch_and(!(1 << core), Ordering::SeqCst) >> core & 1 != 0 {
                 return Some(core);
+            }
+        }
+    }
+
+    /// The core for a thread that `core` has left for another, though it could go on: where others wait here, one where fewer
+    /// do. A core with one thread has no interrupts to look for more by itself.
+    pub(super) fn place_leaver(&self, left: &Thread, core: usize) -> usize {
+        let waiting = |core: usize| self.cores[core].count(left.priority());
+        match waiting(core) {
+            0 => core,
+            here => {
+                self.online().filter(|&other| waiting(other) < here).min_by_key(|&other| waiting(other)).unwrap_or(core)
             }
         }
     }

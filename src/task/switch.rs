@@ -115,7 +115,7 @@ impl<P: Port> Scheduler<P> {
         let Some(left) = (unsafe { left.as_ref() }) else { return };
         let left: &'static Thread = left;
         match state.leaving() {
-            Leaving::Ready => self.queue(left, core),
+            Leaving::Ready => self.queue(left, self.place_leaver(left, core)),
             // Woken meanwhile: whoever did it has left the rest to us (TH-3).
             Leaving::Parked if left.change_wait(WaitState::Parking, WaitState::Asleep) => {}
             Leaving::Parked => self.make_ready(left),
