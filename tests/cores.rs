@@ -22,10 +22,11 @@ mod on_cores;
 #[cfg(target_os = "none")]
 mod guest {
     use super::on_cores::{cores_at_once, expected};
+    use ashlar::arch::aarch64::threads::SCHEDULER;
     use ashlar::arch::aarch64::{gate, percore};
     use ashlar::sync::Barrier;
-    use ashlar::thread;
-    use core::sync::atomic::{AtomicUsize, Ordering};
+    use ashlar::{thread, time};
+    use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
     use core::time::Duration;
 
     pub fn there_are_as_many_as_the_machine_has() {
@@ -53,6 +54,36 @@ mod guest {
         assert_eq!(turns.into_inner(), 20 * expected());
     }
 
+    /// No core stays alone with one busy thread while others share a core: of twice as many threads as cores, all run, and one
+    /// waits at each core.
+    pub fn busy_threads_spread_over_all() {
+        let (stop, seen) = (AtomicBool::new(false), AtomicU64::new(0));
+        let rounds = [const { AtomicUsize::new(0) }; 16];
+        let rounds = &rounds[..2 * expected()];
+        thread::scope(|scope| {
+            // All are made on one core, while the others are busy already.
+            for rounds in rounds {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        seen.fetch_or(1 << gate::call(percore::index), Ordering::Relaxed);
+                        rounds.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            let start = time::now();
+            let is_spread = || {
+                let (least, most) = gate::call(|| SCHEDULER.waiting());
+                let all_run = rounds.iter().all(|rounds| rounds.load(Ordering::Relaxed) > 0);
+                most <= least + 1 && all_run && seen.load(Ordering::Relaxed) == (1 << expected()) - 1
+            };
+            while !is_spread() {
+                assert!(start.elapsed() < Duration::from_secs(10), "{:?}", gate::call(|| SCHEDULER.waiting()));
+                thread::sleep(Duration::from_millis(2));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+
     /// Where a thread runs is known where it cannot be moved only: in kernel mode.
     pub fn a_core_knows_its_number() {
         let (index, affinity) = gate::call(|| (percore::index(), percore::current().affinity()));
@@ -72,6 +103,8 @@ ashlar_test::tests! {
     there_are_as_many_as_the_machine_has,
     #[cfg(target_os = "none")]
     threads_run_on_all_at_once,
+    #[cfg(target_os = "none")]
+    busy_threads_spread_over_all,
     #[cfg(target_os = "none")]
     idle_cores_are_woken_each_time,
     #[cfg(target_os = "none")]

@@ -61,8 +61,8 @@ pub fn case() -> &'static str {
     arguments.filter(|argument| argument.key == "case").find_map(|argument| argument.value).unwrap_or("")
 }
 
-/// Tells the runner how to boot this kernel and what must come of it: lines of `run WORD…`, `status N`, `output TEXT` and
-/// `absent TEXT`, one to an argument. They go to a section of the ELF file that is not loaded. Does nothing on the host.
+/// Tells the runner how to boot this kernel and what must come of it: lines of `run WORD…`, `status N`, `output TEXT`,
+/// `silent TEXT` and `absent TEXT`, one to an argument. They go to a section of the ELF file that is not loaded. Does nothing on the host.
 #[macro_export]
 macro_rules! expect {
     ($($line:literal),+ $(,)?) => {

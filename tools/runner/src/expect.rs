@@ -1,8 +1,8 @@
 //! What a test kernel says about itself in its section `.ashlar.expect`: how to boot it, and what must come of it.
 //!
 //! A line is one of `run WORD…` (one boot with these words; none at all: one boot with the defaults), `status N`
-//! (what every boot ends with; 0 if not said), `output TEXT` (occurs in the output, in the order of the lines) and
-//! `absent TEXT` (occurs nowhere).
+//! (what every boot ends with; 0 if not said), `output TEXT` (occurs in the output, in the order of the lines),
+//! `silent TEXT` (does not occur after the texts of the `output` lines before it) and `absent TEXT` (occurs nowhere).
 #![forbid(unsafe_code)]
 
 use thiserror::Error;
@@ -19,6 +19,8 @@ pub struct Expectations {
     pub runs: Vec<Vec<String>>,
     status: u8,
     output: Vec<String>,
+    /// What must not follow, and after how many of `output`.
+    silent: Vec<(usize, String)>,
     absent: Vec<String>,
 }
 
@@ -29,7 +31,7 @@ pub enum ExpectError {
     #[error("{SECTION}: not UTF-8")]
     NotText,
     /// A line of another kind.
-    #[error("{SECTION}: `{0}`: want `run WORD…`, `status N`, `output TEXT` or `absent TEXT`")]
+    #[error("{SECTION}: `{0}`: want `run WORD…`, `status N`, `output TEXT`, `silent TEXT` or `absent TEXT`")]
     Line(String),
     /// Words that can't be taken apart.
     #[error("{SECTION}: {0}")]
@@ -50,6 +52,9 @@ pub enum Mismatch {
     /// A text that does not occur after those before it.
     #[error("`{0}` is not in the output, or not where it belongs")]
     Missing(String),
+    /// A text that must not follow.
+    #[error("`{0}` is in the output after what it must not follow")]
+    Followed(String),
     /// A text that must not occur.
     #[error("`{0}` is in the output")]
     Present(String),
@@ -62,13 +67,17 @@ impl Expectations {
     /// The first line that is not understood.
     pub fn parse(section: &[u8]) -> Result<Self, ExpectError> {
         let text = str::from_utf8(section).map_err(|_| ExpectError::NotText)?;
-        let mut expectations = Self { runs: Vec::new(), status: 0, output: Vec::new(), absent: Vec::new() };
+        let mut expectations =
+            Self { runs: Vec::new(), status: 0, output: Vec::new(), silent: Vec::new(), absent: Vec::new() };
         for line in text.split(['\n', '\0']).map(str::trim).filter(|line| !line.is_empty()) {
             let wrong = || ExpectError::Line(line.into());
             match line.split_once(' ').unwrap_or((line, "")) {
                 ("run", line) => expectations.runs.push(words::split(line)?),
                 ("status", status) => expectations.status = status.trim().parse().map_err(|_| wrong())?,
                 ("output", text) if !text.is_empty() => expectations.output.push(text.trim().into()),
+                ("silent", text) if !text.is_empty() => {
+                    expectations.silent.push((expectations.output.len(), text.trim().into()));
+                }
                 ("absent", text) if !text.is_empty() => expectations.absent.push(text.trim().into()),
                 _ => return Err(wrong()),
             }
@@ -86,12 +95,16 @@ impl Expectations {
             mismatches.push(Mismatch::Status { wanted: self.status, found: status });
         }
         let mut rest = output;
+        let mut rests = vec![rest];
         for text in &self.output {
             match rest.find(text) {
                 Some(start) => rest = &rest[start + text.len()..],
                 None => mismatches.push(Mismatch::Missing(text.clone())),
             }
+            rests.push(rest);
         }
+        let followed = self.silent.iter().filter(|(after, text)| rests[*after].contains(text));
+        mismatches.extend(followed.map(|(_, text)| Mismatch::Followed(text.clone())));
         let present = self.absent.iter().filter(|text| output.contains(*text));
         mismatches.extend(present.cloned().map(Mismatch::Present));
         mismatches
@@ -128,8 +141,16 @@ mod tests {
     }
 
     #[test]
+    fn silence_counts_from_its_place() {
+        let expectations = Expectations::parse(b"output begin\nsilent noise\noutput end").unwrap();
+        assert_eq!(expectations.mismatches(0, "noise begin end"), []);
+        assert_eq!(expectations.mismatches(0, "begin noise end"), [Mismatch::Followed("noise".into())]);
+        assert_eq!(expectations.mismatches(0, "begin end noise"), [Mismatch::Followed("noise".into())]);
+    }
+
+    #[test]
     fn wrong_lines_are_named() {
-        for line in ["status many", "status 256", "expect", "output", "absent", "boot el=1"] {
+        for line in ["status many", "status 256", "expect", "output", "silent", "absent", "boot el=1"] {
             assert_eq!(Expectations::parse(line.as_bytes()), Err(ExpectError::Line(line.into())));
         }
         assert_eq!(Expectations::parse(b"\xff"), Err(ExpectError::NotText));
