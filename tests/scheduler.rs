@@ -442,11 +442,12 @@ mod programs {
         world().wake(key(word), 1);
     }
 
-    fn inversion(cores: usize) {
+    /// `middle` is the priority of the thread in the chain's middle.
+    fn inversion(cores: usize, middle: Priority) {
         explore(cores, 100, move || {
             let (outer, inner) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
             let [stop, ready] = [const { AtomicBool::new(false) }; 2].map(Arc::new);
-            // Idle holds `inner`; background holds `outer` and waits for `inner`; hogs keep the cores busy.
+            // Idle holds `inner`; another holds `outer` and waits for `inner`; hogs keep the cores busy.
             let (i, go) = (inner.clone(), ready.clone());
             let low = spawn(Priority::Idle, move || {
                 lock(&i);
@@ -462,12 +463,12 @@ mod programs {
                 world().park(Some(sim().now() + 100_000));
             }
             let (o, i) = (outer.clone(), inner.clone());
-            let middle = spawn(Priority::Background, move || {
+            let middle_thread = spawn(middle, move || {
                 lock(&o);
                 lock(&i);
                 unlock(&i);
                 unlock(&o);
-                assert_eq!(me().priority(), Priority::Background, "what was lent is given back");
+                assert_eq!(me().priority(), middle, "what was lent is given back");
             });
             while outer.load(Ordering::SeqCst) == 0 {
                 world().prepare(key(me()) + 1, None);
@@ -487,17 +488,19 @@ mod programs {
             lock(&outer);
             unlock(&outer);
             stop.store(true, Ordering::Relaxed);
-            [low, middle].into_iter().chain(hogs).for_each(|thread| assert_eq!(join(thread), Life::Ended));
+            [low, middle_thread].into_iter().chain(hogs).for_each(|thread| assert_eq!(join(thread), Life::Ended));
             assert_eq!(low.0.priority(), Priority::Idle);
         });
     }
 
     pub fn priorities_are_lent_along_a_chain() {
-        inversion(1);
+        inversion(1, Priority::Background);
+        inversion(1, Priority::Idle);
     }
 
     pub fn priorities_are_lent_across_cores() {
-        inversion(2);
+        inversion(2, Priority::Background);
+        inversion(2, Priority::Idle);
     }
 
     pub fn who_waits_for_a_stopped_owner_is_told() {
@@ -546,21 +549,30 @@ mod programs {
         });
     }
 
-    /// Threads that become ready at once get a core each, or none of them would ever see all three.
+    /// Threads that become ready at once get a core each, or none of them would ever see all three: again and again, while cores
+    /// are about to sleep.
     pub fn no_core_sleeps_while_a_thread_is_ready() {
+        const ROUNDS: u64 = 4;
         explore(3, 300, || {
-            let (go, seen) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
+            let [go, done] = [const { AtomicU64::new(0) }; 2].map(Arc::new);
+            let seen = Arc::new([const { AtomicUsize::new(0) }; ROUNDS as usize]);
             let threads = [(); 3].map(|()| {
-                let (go, seen) = (go.clone(), seen.clone());
+                let (go, done, seen) = (go.clone(), done.clone(), seen.clone());
                 spawn(Priority::Application, move || {
-                    wait_while(&go, |go| go == 0);
-                    while seen.load(Ordering::Relaxed) != 0b111 {
-                        seen.fetch_or(1 << sim().core(), Ordering::Relaxed);
-                        work(1000);
+                    for (round, seen) in seen.iter().enumerate() {
+                        wait_while(&go, |go| go <= round as u64);
+                        while seen.load(Ordering::Relaxed) != 0b111 {
+                            seen.fetch_or(1 << sim().core(), Ordering::Relaxed);
+                            work(1000);
+                        }
+                        change(&done, 1);
                     }
                 })
             });
-            change(&go, 1);
+            for round in 0..ROUNDS {
+                wait_while(&done, |done| done != 3 * round);
+                change(&go, 1);
+            }
             threads.into_iter().for_each(|thread| assert_eq!(join(thread), Life::Ended));
         });
     }

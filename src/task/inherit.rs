@@ -16,9 +16,8 @@ impl<P: Port> Scheduler<P> {
         let _held = self.inheritance.lock();
         for_each(bucket, key, |thread| {
             self.end_loan(thread);
-            if thread.priority() < owner.base_priority() {
-                self.lend(thread, owner, thread.priority());
-            }
+            // Though it may be no higher than the owner's own: it rises with what is lent to the one that waits.
+            self.lend(thread, owner, thread.priority());
         });
     }
 
