@@ -18,8 +18,12 @@ mod guest {
     use alloc::collections::BTreeSet;
     use alloc::string::String;
     use alloc::vec::Vec;
+    use ashlar::arch::aarch64::{gate, percore, walk::walk};
+    use ashlar::mm::address::VirtAddr;
+    use ashlar::sync::{Barrier, Mutex};
     use ashlar::thread::{self, Builder, NoThread};
     use ashlar::{memory, time};
+    use core::arch::asm;
     use core::cell::{Cell, RefCell};
     use core::hint::{black_box, spin_loop};
     use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -171,6 +175,78 @@ mod guest {
         assert_eq!(expected, found);
     }
 
+    /// d8 to d15 are all ones in the low and `number` in the high half, and so is the rounding mode, while other threads run.
+    fn keeps_registers_across_yields(number: u64) -> bool {
+        extern "C" fn yield_often() {
+            (0..20).for_each(|_| thread::yield_now());
+        }
+        let differs: u64;
+        // SAFETY: what is written is declared, and FPCR is put back; the stack pointer is aligned as Rust keeps it.
+        unsafe {
+            asm!(
+                "mrs x23, fpcr",
+                "msr fpcr, x22",
+                "fmov d8, x20", "fmov d9, x20", "fmov d10, x20", "fmov d11, x20",
+                "fmov d12, x20", "fmov d13, x20", "fmov d14, x20", "fmov d15, x20",
+                "blr x21",
+                "mrs x9, fpcr",
+                "eor x10, x9, x22",
+                "msr fpcr, x23",
+                "fmov x9, d8", "eor x9, x9, x20", "orr x10, x10, x9",
+                "fmov x9, d9", "eor x9, x9, x20", "orr x10, x10, x9",
+                "fmov x9, d10", "eor x9, x9, x20", "orr x10, x10, x9",
+                "fmov x9, d11", "eor x9, x9, x20", "orr x10, x10, x9",
+                "fmov x9, d12", "eor x9, x9, x20", "orr x10, x10, x9",
+                "fmov x9, d13", "eor x9, x9, x20", "orr x10, x10, x9",
+                "fmov x9, d14", "eor x9, x9, x20", "orr x10, x10, x9",
+                "fmov x9, d15", "eor x9, x9, x20", "orr x10, x10, x9",
+                in("x20") number << 32 | 0xffff_ffff,
+                in("x21") yield_often as extern "C" fn(),
+                in("x22") (number & 3) << 22,
+                out("x23") _, lateout("x10") differs,
+                out("v8") _, out("v9") _, out("v10") _, out("v11") _,
+                out("v12") _, out("v13") _, out("v14") _, out("v15") _,
+                clobber_abi("C"),
+            );
+        }
+        differs == 0
+    }
+
+    pub fn a_switch_keeps_what_a_call_keeps() {
+        let kept: Vec<bool> = thread::scope(|scope| {
+            let threads: Vec<_> = (1..=12).map(|n| scope.spawn(move || keeps_registers_across_yields(n))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(kept, [true; 12]);
+    }
+
+    /// Below a kernel stack nothing is mapped; when threads have ended, only a few stacks stay for the next ones.
+    pub fn kernel_stacks_come_and_go() {
+        const THREADS: usize = 60;
+        let mapped = |address| gate::call(move || walk(address).physical.is_some());
+        let (barrier, stacks) = (Barrier::new(THREADS), Mutex::new(Vec::new()));
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    barrier.wait();
+                    let stack = gate::call(|| percore::current().stack());
+                    let guard = VirtAddr(stack.start.0 - 8);
+                    assert!(mapped(stack.start) && mapped(VirtAddr(stack.end.0 - 8)) && !mapped(guard));
+                    stacks.lock().unwrap().push(stack.start);
+                    barrier.wait();
+                });
+            }
+        });
+        let stacks: BTreeSet<_> = stacks.into_inner().unwrap().into_iter().collect();
+        assert_eq!(stacks.len(), THREADS, "each has its own");
+        // The last to end may still be on its way.
+        let start = time::now();
+        while stacks.iter().filter(|&&stack| mapped(stack)).count() > 20 {
+            assert!(start.elapsed() < Duration::from_secs(10), "stacks of threads that ended are mapped");
+            thread::yield_now();
+        }
+    }
+
     pub fn sleep_is_as_long_as_asked() {
         for micros in [50, 700, 3000] {
             let start = time::now();
@@ -241,6 +317,10 @@ ashlar_test::tests! {
     who_never_waits_is_preempted,
     #[cfg(target_os = "none")]
     registers_are_each_threads_own,
+    #[cfg(target_os = "none")]
+    a_switch_keeps_what_a_call_keeps,
+    #[cfg(target_os = "none")]
+    kernel_stacks_come_and_go,
     #[cfg(target_os = "none")]
     sleep_is_as_long_as_asked,
     #[cfg(target_os = "none")]
