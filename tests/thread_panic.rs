@@ -11,7 +11,8 @@ ashlar_test::expect!(
     "output noise",
     "output ashlar: thread worker of the application panicked at tests/thread_panic.rs:",
     "silent noise",
-    "output long message: 0123456789 ends",
+    "output long message: ",
+    "output 0123456789 ends",
     "output backtrace:",
     "output frames: ",
     "absent while reporting",
@@ -32,7 +33,7 @@ mod guest {
     use core::hint::spin_loop;
     use core::time::Duration;
 
-    /// Takes its time: the slice of its thread ends while it is formatted.
+    /// Takes its time: the slice of its thread ends while it is formatted, after what comes before it has been sent.
     struct Slow;
 
     impl fmt::Display for Slow {
@@ -50,7 +51,7 @@ mod guest {
 
     pub fn a_thread_panics() {
         noise::start();
-        let worker = Builder::new().name("worker").spawn(|| panic!("long message: {Slow} ends")).unwrap();
+        let worker = Builder::new().name("worker").spawn(|| panic!("long message: {:300}{Slow} ends", "")).unwrap();
         worker.join().unwrap_or_else(|_: ashlar::thread::Stopped| unreachable!("the machine ends"));
     }
 }
