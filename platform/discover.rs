@@ -74,7 +74,7 @@ struct Survey<'b, 't> {
     names: Names<'t>,
     /// The nodes above it as buses, the root first.
     buses: ArrayVec<Bus<'t>, MAX_DEPTH>,
-    /// RAM in the order of the tree.
+    /// RAM, ascending.
     banks: ArrayVec<Range<PhysAddr>, MAX_BANKS>,
     /// What may be the console: the first few.
     uarts: ArrayVec<Candidate<'t>, 8>,
@@ -219,7 +219,8 @@ impl<'b, 't> Survey<'b, 't> {
                 self.machine.warnings.push(Warning::BeyondReach { node: path, start, size: range.end - start });
             }
             let range = range.start..range.end.min(LINEAR_REACH);
-            if range.start < range.end && self.banks.try_push(range).is_err() {
+            let place = self.banks.iter().position(|bank| bank.start > range.start).unwrap_or(self.banks.len());
+            if range.start < range.end && self.banks.try_insert(place, range).is_err() {
                 self.machine.warnings.push(Warning::Ignored { node: path, what: Limit::Banks });
                 break;
             }
@@ -394,11 +395,10 @@ impl<'b, 't> Survey<'b, 't> {
         kept.map_err(|_| MachineError::TooManyReserved { node })
     }
 
-    /// Sorts the banks, merges those that touch or overlap, and checks what depends on them.
+    /// Merges the banks that touch or overlap, and checks what depends on them.
     fn finish(mut self) -> Result<Machine<'t>, MachineError> {
         self.machine.console = self.console();
         self.machine.timer = self.timer();
-        self.banks.sort_unstable_by_key(|bank| bank.start);
         let machine = &mut self.machine;
         for bank in self.banks {
             match machine.banks.last_mut() {

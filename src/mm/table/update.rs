@@ -94,8 +94,10 @@ pub fn fill<M: Mmu>(
 ) {
     let (start, end) = (group_of(range.start).start, range.end.next_multiple_of(PAGES_PER_GROUP));
     let (first_whole, last_whole) = (range.start.next_multiple_of(PAGES_PER_GROUP), group_of(range.end).start);
-    let mut cuts = [0, start, range.start, first_whole, last_whole, range.end, end, PAGES_PER_SLOT];
-    cuts.sort_unstable();
+    // A range within one group has no whole one.
+    let (first_whole, last_whole) =
+        if first_whole <= last_whole { (first_whole, last_whole) } else { (range.start, range.end) };
+    let cuts = [0, start, range.start, first_whole, last_whole, range.end, end, PAGES_PER_SLOT];
     for run in cuts.windows(2).map(|cut| cut[0]..cut[1]).filter(|run| !run.is_empty()) {
         let contiguous = [run.start, run.end].iter().all(|cut| cut.is_multiple_of(PAGES_PER_GROUP));
         let page = Entry::Page { frame: block.frame(run.start), attributes, contiguous };
