@@ -56,8 +56,12 @@ struct Run {
 /// The locks that a fault may take.
 const LOCKS: [Rank; 6] = [Rank::Region, Rank::Slot, Rank::Directory, Rank::Slab, Rank::Cache, Rank::Frames];
 
+fn lock_waits() -> [u64; LOCKS.len()] {
+    LOCKS.map(lock_waits_of)
+}
+
 fn counts() -> (u64, u64, u64) {
-    (count("pgfault"), LOCKS.iter().map(|&rank| lock_waits_of(rank)).sum(), count("fault_retry"))
+    (count("pgfault"), lock_waits().iter().sum(), count("fault_retry"))
 }
 
 /// Touches all slots on `threads` threads: from when all are ready until the last one is done.
@@ -99,7 +103,13 @@ fn count(name: &str) -> u64 {
 pub fn waits() {
     // What is allocated once is there.
     run(Share::Region, 4);
+    let before = lock_waits();
     let Run { faults, waits, retries, .. } = run(Share::Region, 4);
+    for ((rank, before), after) in
+        LOCKS.iter().zip(before).zip(lock_waits()).filter(|((_, before), after)| before != after)
+    {
+        println!("  {} waits for locks of rank {rank:?}, threads' beginnings and ends included", after - before);
+    }
     println!("  4 cores, different slots: {faults} faults, {waits} waits for locks, {retries} retries");
     figure("lock_waits_per_fault", waits as f64 / faults as f64, "waits");
     figure("retries_per_fault", retries as f64 / faults as f64, "retries");
