@@ -523,6 +523,36 @@ mod programs {
         });
     }
 
+    /// The last preparation names the owner for all who wait there, also when it was cancelled.
+    pub fn who_was_asleep_before_is_told_of_a_stopped_owner() {
+        explore(2, 100, || {
+            let (word, go) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+            let (theirs, asleep) = (word.clone(), Arc::new(AtomicBool::new(false)));
+            let slept = asleep.clone();
+            let sleeper = spawn(Priority::Application, move || {
+                world().prepare(key(&*theirs), None);
+                slept.store(true, Ordering::SeqCst);
+                assert_eq!(world().park(None), Wake::Woken);
+            });
+            let goes = go.clone();
+            let owner = spawn(Priority::Application, move || {
+                while !goes.load(Ordering::SeqCst) {
+                    work(1000);
+                    world().yield_now();
+                }
+                world().end(Life::Stopped)
+            });
+            while !asleep.load(Ordering::SeqCst) {
+                work(1000);
+                world().yield_now();
+            }
+            world().prepare(key(&*word), Some(owner.1));
+            world().cancel();
+            go.store(true, Ordering::SeqCst);
+            assert_eq!((join(owner), join(sleeper)), (Life::Stopped, Life::Ended));
+        });
+    }
+
     fn wait_while_zero(word: &AtomicU64) {
         while word.load(Ordering::SeqCst) == 0 {
             work(1000);
@@ -600,6 +630,8 @@ ashlar_test::tests! {
     priorities_are_lent_across_cores,
     #[cfg(not(target_os = "none"))]
     who_waits_for_a_stopped_owner_is_told,
+    #[cfg(not(target_os = "none"))]
+    who_was_asleep_before_is_told_of_a_stopped_owner,
     #[cfg(not(target_os = "none"))]
     idle_cores_take_what_is_ready,
     #[cfg(not(target_os = "none"))]

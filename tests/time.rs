@@ -8,7 +8,7 @@ ashlar_test::expect!(
     "output test result: ok"
 );
 
-use ashlar::app::clock::{Frequency, WallClock};
+use ashlar::app::clock::{Frequency, Scale, WallClock};
 use core::time::Duration;
 
 /// QEMU's, the Raspberry Pi 4's, Armv8.6's, and odd ones.
@@ -139,7 +139,26 @@ mod guest {
 #[cfg(target_os = "none")]
 use guest::*;
 
+/// An alarm is never early, nor late by more than the rates are coarse, however long the machine has been running.
+fn alarms_are_set_by_how_far_away_they_are() {
+    for hertz in [54_000_000, 62_500_000, 19_200_000, 1_000_000_000] {
+        let scale = Scale::new(Frequency::new(hertz));
+        for days in [0, 1, 10, 400] {
+            let counter = days * 86_400 * u64::from(hertz) + 7;
+            let now = scale.nanoseconds(counter);
+            for left in [0, 1, 50, 2_000_000, 3_600_000_000_000] {
+                let alarm = scale.alarm(counter, now + left);
+                assert!(alarm > counter, "{hertz} Hz, {days} days: {left} ns are in the past");
+                let late = scale.nanoseconds(alarm).checked_sub(now + left);
+                let most = 200 + left / 50_000_000;
+                assert!(late.is_some_and(|late| late <= most), "{hertz} Hz, {days} days, {left} ns: late by {late:?}");
+            }
+        }
+    }
+}
+
 ashlar_test::tests! {
+    alarms_are_set_by_how_far_away_they_are,
     ticks_become_time_exactly,
     later_is_not_less,
     time_becomes_ticks_rounded_up,

@@ -266,6 +266,13 @@ upper_half:
 
 // Another core: it finds itself among those that were called, by its affinity (`Core` in percore.rs).
 secondary_upper_half:
+    mov     x0, #1                          // the application's ASID
+    bfi     x24, x0, #48, #16
+    msr     ttbr0_el1, x24                  // nothing; what the identity map was is global, and goes here alone
+    isb
+    tlbi    vmalle1
+    dsb     nsh
+    isb
     address x0, exception_vectors
     msr     vbar_el1, x0
     ldr     x1, =AFFINITY

@@ -148,6 +148,7 @@ exception_vectors:
 .balign 64
 application_synchronous:
     save
+    msr     daifclr, #4                     // SErrors are heard in kernel mode, whichever way it was entered
     mov     x0, sp
     mrs     x1, esr_el1
     mrs     x2, far_el1
@@ -158,6 +159,7 @@ application_synchronous:
 
 application_irq:
     save
+    msr     daifclr, #4
     bl      application_interrupt
     restore
     add     sp, sp, #FRAME_SIZE

@@ -24,6 +24,9 @@ use core::sync::atomic::Ordering;
 /// A fault this far below the stack is taken for an overflow: compilers touch every page of a large frame in turn.
 const GUARD: u64 = app::stack::GUARD as u64;
 
+/// In [`Thread::isolated`]: the thread has panicked.
+const PANICKED: u8 = 2;
+
 /// The application, or a thread of it.
 struct Who(&'static Thread);
 
@@ -123,7 +126,12 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     let out_of_memory = is_failed_allocation(info);
     let who = Who(threads::current());
     if who.0.isolated.load(Ordering::Relaxed) != 0 && !report::is_begun() {
-        println!("ashlar: {who} {info}\n    it is stopped, alone");
+        // A message may panic as it is formatted: once is enough.
+        if who.0.isolated.swap(PANICKED, Ordering::Relaxed) != PANICKED {
+            println!("ashlar: {who} {info}\n    it is stopped, alone");
+        } else {
+            println!("ashlar: {who} panicked while it told of a panic\n    it is stopped, alone");
+        }
         gate::call(move || {
             print_backtrace(None, record);
             SCHEDULER.end(Life::Stopped)

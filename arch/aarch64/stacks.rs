@@ -7,12 +7,13 @@ use super::{fixed_map, layout, linear_map};
 use crate::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, VirtAddr};
 use crate::mm::frame::{Class, MemoryMap};
 use crate::mm::mmu::{Entry, Level};
+use crate::sync::{Rank, Ranked};
 use aarch64_cpu::asm::barrier;
 use arrayvec::ArrayVec;
 use core::arch::asm;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
-use spin::{Mutex, Once};
+use spin::Once;
 
 /// Bytes of a kernel stack.
 pub const STACK_SIZE: usize = 32 << 10;
@@ -27,7 +28,7 @@ const STACKS: usize = 512 * PER_TABLE;
 /// Free stacks that stay mapped, for the next threads.
 const KEPT: usize = 16;
 
-/// Which stacks there are. Taken in kernel mode only, and by nothing that reports a crash.
+/// Which stacks there are. Nothing is allocated while it is locked: memory is taken back with no lock held.
 struct Area {
     /// A bit for each stack that is mapped.
     mapped: [u64; STACKS / 64],
@@ -35,7 +36,7 @@ struct Area {
     kept: ArrayVec<usize, KEPT>,
 }
 
-static AREA: Mutex<Area> = Mutex::new(Area { mapped: [0; STACKS / 64], kept: ArrayVec::new_const() });
+static AREA: Ranked<Area> = Ranked::new(Rank::Stacks, Area { mapped: [0; STACKS / 64], kept: ArrayVec::new_const() });
 /// The area's level-2 table.
 static UPPER: Once<&'static [AtomicU64; 512]> = Once::new();
 
@@ -54,20 +55,41 @@ pub(super) fn prepare(free: &mut MemoryMap) -> Option<()> {
 
 /// A kernel stack. `None` without memory, or when all places are taken.
 pub(super) fn allocate() -> Option<Range<VirtAddr>> {
-    let mut area = AREA.lock();
-    let number = match area.kept.pop() {
-        Some(number) => number,
-        None => area.map()?,
+    let kept = AREA.lock().kept.pop();
+    if let Some(number) = kept {
+        return Some(place(number));
+    }
+    let frames = |order| manager().with_reclaim(|| manager().frames().allocate(order, Class::Unmovable));
+    let memory = frames(ORDER)?;
+    let (mut table, mut no_table) = (None, false);
+    let stack = loop {
+        match AREA.lock().map(memory, &mut table) {
+            Mapped::Stack(number) => break Some(place(number)),
+            Mapped::Full => break None,
+            Mapped::NoTable if no_table => break None,
+            Mapped::NoTable => {}
+        }
+        table = frames(0);
+        no_table = table.is_none();
     };
-    Some(place(number))
+    if stack.is_none() {
+        manager().frames().free(memory, ORDER);
+    }
+    if let Some(table) = table {
+        manager().frames().free(table, 0);
+    }
+    stack
 }
 
 /// Takes back a stack from [`allocate`] that nobody stands on.
 pub(super) fn free(stack: Range<VirtAddr>) {
     let number = (stack.start - layout::STACKS) as usize / STRIDE;
-    let mut area = AREA.lock();
-    if area.kept.try_push(number).is_err() {
-        area.unmap(number);
+    let memory = {
+        let mut area = AREA.lock();
+        if area.kept.try_push(number).is_ok() { None } else { area.unmap(number) }
+    };
+    if let Some(first) = memory {
+        manager().frames().free(first, ORDER);
     }
 }
 
@@ -85,39 +107,40 @@ fn entry(at: VirtAddr) -> Option<&'static AtomicU64> {
     Some(&unsafe { &*table }[Level::Three.index(at.page())])
 }
 
+/// What came of mapping a stack.
+enum Mapped {
+    /// It is the one of this number.
+    Stack(usize),
+    /// All places are taken.
+    Full,
+    /// A level-3 table is needed first.
+    NoTable,
+}
+
 impl Area {
-    /// Maps a stack and returns its number.
-    fn map(&mut self) -> Option<usize> {
-        let (word, bits) = self.mapped.iter().enumerate().find(|(_, bits)| **bits != u64::MAX)?;
+    /// Maps `memory` as a stack, and takes `table`, a frame, if it needs a level-3 table.
+    fn map(&mut self, memory: Frame, table: &mut Option<Frame>) -> Mapped {
+        let Some((word, bits)) = self.mapped.iter().enumerate().find(|(_, bits)| **bits != u64::MAX) else {
+            return Mapped::Full;
+        };
         let number = word * 64 + bits.trailing_ones() as usize;
         let stack = place(number);
-        if entry(stack.start).is_none() {
-            self.link(stack.start)?;
+        if entry(stack.start).is_none() && !table.take().is_some_and(|table| link(stack.start, table)) {
+            return Mapped::NoTable;
         }
-        let memory = manager().with_reclaim(|| manager().frames().allocate(ORDER, Class::Unmovable))?.start();
         for offset in (0..STACK_SIZE as u64).step_by(PAGE_SIZE) {
-            let leaf = descriptor::kernel_leaf(KernelMemory::Data, memory + offset, Level::Three);
-            entry(stack.start + offset)?.store(leaf, Ordering::Relaxed);
+            let leaf = descriptor::kernel_leaf(KernelMemory::Data, memory.start() + offset, Level::Three);
+            if let Some(entry) = entry(stack.start + offset) {
+                entry.store(leaf, Ordering::Relaxed);
+            }
         }
         fixed_map::publish();
         self.mapped[word] |= 1 << (number % 64);
-        Some(number)
+        Mapped::Stack(number)
     }
 
-    /// Makes the level-3 table for the page at `at`.
-    fn link(&mut self, at: VirtAddr) -> Option<()> {
-        let frame: Frame = manager().with_reclaim(|| manager().frames().allocate(0, Class::Unmovable))?;
-        // SAFETY: the frame was just allocated, and the linear map shows it.
-        unsafe { linear_map::new_table(frame.start()) };
-        fixed_map::publish();
-        let link = descriptor::encode(Entry::Table(frame), Level::Two);
-        UPPER.get()?[Level::Two.index(at.page())].store(link, Ordering::Relaxed);
-        fixed_map::publish();
-        Some(())
-    }
-
-    /// Unmaps a stack and gives its memory back.
-    fn unmap(&mut self, number: usize) {
+    /// Unmaps a stack and returns the first frame of its memory.
+    fn unmap(&mut self, number: usize) -> Option<Frame> {
         let stack = place(number);
         let mut memory = None;
         for offset in (0..STACK_SIZE as u64).step_by(PAGE_SIZE) {
@@ -133,11 +156,21 @@ impl Area {
         }
         barrier::dsb(barrier::ISH);
         barrier::isb(barrier::SY);
-        if let Some(first) = memory {
-            manager().frames().free(first, ORDER);
-        }
         self.mapped[number / 64] &= !(1 << (number % 64));
+        memory
     }
+}
+
+/// Makes the frame `table` the level-3 table for the page at `at`. False before there is a level-2 table.
+fn link(at: VirtAddr, table: Frame) -> bool {
+    let Some(upper) = UPPER.get() else { return false };
+    // SAFETY: the frame was just allocated for this, and the linear map shows it.
+    unsafe { linear_map::new_table(table.start()) };
+    fixed_map::publish();
+    let link = descriptor::encode(Entry::Table(table), Level::Two);
+    upper[Level::Two.index(at.page())].store(link, Ordering::Relaxed);
+    fixed_map::publish();
+    true
 }
 
 /// Whether `address` lies in the unmapped part below a kernel stack.

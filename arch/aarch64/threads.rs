@@ -9,13 +9,13 @@ use crate::mm::slab::{Handle, Slab};
 use crate::sync::Waiting;
 use crate::sync::parking::{Parking, ThreadId};
 use crate::task::{Life, NAME, Name, Port, Priority, Scheduler, Thread};
-use aarch64_cpu::registers::TPIDR_EL0;
+use aarch64_cpu::registers::{DAIF, TPIDR_EL0};
 use core::arch::global_asm;
 use core::fmt;
 use core::mem::offset_of;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
-use tock_registers::interfaces::{Readable, Writeable};
+use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 
 global_asm!(include_str!("switch.s"));
 
@@ -27,6 +27,9 @@ static BOOT: Thread = Thread::new();
 
 /// The records of all others.
 static THREADS: Slab<Thread> = Slab::new();
+
+/// Threads that a record serves: their numbers stay below [`IS_IDLE`].
+const GENERATIONS: u64 = (1 << 29) - 1;
 
 /// In the numbers of idle threads, and of no record of [`THREADS`].
 const IS_IDLE: u64 = 1 << 61;
@@ -100,8 +103,11 @@ unsafe impl Port for Hardware {
 
     fn retire(&self, thread: &'static Thread) {
         stacks::free(range(&thread.kernel_stack));
-        // What was stopped in the middle of something keeps its record: locks name it, and its stack may be referred to.
+        // What was stopped in the middle of something keeps its record: locks name it, and its stack may be referred to. So
+        // does a record whose numbers are used up.
+        let is_used_up = thread.id().is_some_and(|id| id.number() >> 32 >= GENERATIONS);
         if thread.life() == Life::Ended
+            && !is_used_up
             && let Some(handle) = thread.id().and_then(|id| Handle::from_raw(id.number() as u32))
         {
             THREADS.free(handle);
@@ -180,6 +186,8 @@ pub(super) fn join(stack: Range<VirtAddr>) {
 
 /// The running core's idle thread, for good: runs what is ready, works for memory when nothing is.
 pub(super) fn idle() -> ! {
+    // What the system bus has to say is heard in kernel mode, too.
+    DAIF.modify(DAIF::A::Unmasked);
     loop {
         SCHEDULER.idle(|| manager().idle_step());
     }
@@ -258,7 +266,8 @@ pub fn spawn(spec: Spec) -> Result<(&'static Thread, ThreadId), NoThread> {
 /// The record's next thread: its number is the handle's, below the count of threads that the record was of.
 fn next_id(thread: &Thread, handle: Handle<Thread>) -> ThreadId {
     let generation = thread.id().map_or(0, |id| id.number() >> 32) + 1;
-    ThreadId::new(generation << 32 | u64::from(handle.raw())).unwrap_or_else(|| panic!("a record served 2^29 threads"))
+    ThreadId::new(generation << 32 | u64::from(handle.raw()))
+        .unwrap_or_else(|| unreachable!("a record that is used up is not freed"))
 }
 
 /// Makes the kernel stack that ends at `top` look as if its thread had left at the start of `begin_thread`.

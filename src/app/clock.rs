@@ -41,6 +41,44 @@ impl Frequency {
     }
 }
 
+/// Bits behind the binary point of a [`Scale`]'s rates.
+const POINT: u32 = 32;
+
+/// A counter's ticks as nanoseconds of a scheduler's clock, by a multiplication. The clock is slow by less than one part in 10⁹,
+/// and goes by itself: alarms are set by how far away they are, or the two would part with the time that the machine runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scale {
+    /// Nanoseconds to a tick, rounded down.
+    nanoseconds: u64,
+    /// Ticks to a nanosecond, rounded up.
+    ticks: u64,
+}
+
+impl Scale {
+    /// The scale of a counter of this frequency.
+    pub const fn new(frequency: Frequency) -> Self {
+        let hertz = frequency.0.get() as u128;
+        let nanoseconds = ((NANOSECONDS as u128) << POINT) / hertz;
+        let ticks = (hertz << POINT).div_ceil(NANOSECONDS as u128);
+        Self { nanoseconds: nanoseconds as u64, ticks: ticks as u64 }
+    }
+
+    /// The time when the counter shows `counter`.
+    #[inline]
+    pub const fn nanoseconds(self, counter: u64) -> u64 {
+        ((counter as u128 * self.nanoseconds as u128) >> POINT) as u64
+    }
+
+    /// What the counter shows when the time has reached `at`, now that it shows `counter`: never too early, and ahead.
+    #[inline]
+    pub const fn alarm(self, counter: u64, at: u64) -> u64 {
+        let left = at.saturating_sub(self.nanoseconds(counter));
+        let ticks = (left as u128 * self.ticks as u128) >> POINT;
+        let ticks = if ticks > u64::MAX as u128 { u64::MAX } else { ticks as u64 };
+        counter.saturating_add(ticks).saturating_add(2)
+    }
+}
+
 /// The date, from one reading of a clock that counts seconds and a counter that goes on.
 ///
 /// The clock is behind by the part of a second that it does not show; so is this, by the same part forever.

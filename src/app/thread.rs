@@ -31,7 +31,7 @@ use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::num::NonZeroUsize;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use local::Local;
 
@@ -48,24 +48,36 @@ pub struct Thread {
 
 struct Inner {
     name: Option<String>,
-    id: ThreadId,
+    /// Known once the thread is made: to its maker, and to itself.
+    id: AtomicU64,
     /// 1 when [`Thread::unpark`] was called since the last [`park`].
     token: AtomicU32,
 }
 
 impl Thread {
-    fn new(name: Option<String>, id: ThreadId) -> Self {
-        Thread { inner: Arc::new(Inner { name, id, token: AtomicU32::new(0) }) }
+    /// A handle to a thread that is still to be made, or to say which it is.
+    fn new(name: Option<String>) -> Self {
+        Thread { inner: Arc::new(Inner { name, id: AtomicU64::new(0), token: AtomicU32::new(0) }) }
+    }
+
+    fn set_id(&self, id: ThreadId) {
+        self.inner.id.store(id.number(), Ordering::Relaxed);
     }
 
     /// What tells it from all other threads there are or ever were.
     pub fn id(&self) -> ThreadId {
-        self.inner.id
+        let id = ThreadId::new(self.inner.id.load(Ordering::Relaxed));
+        id.unwrap_or_else(|| unreachable!("who has a handle to a thread was told which it is"))
     }
 
     /// Its name: "main", or what its [`Builder`] was given.
     pub fn name(&self) -> Option<&str> {
         self.inner.name.as_deref()
+    }
+
+    /// Its name as reports show it.
+    fn short_name(&self) -> Name {
+        Name::new(self.name().unwrap_or("unnamed"))
     }
 
     /// Lets the thread's [`park`] return: the one that it is in, or else the next.
@@ -202,9 +214,10 @@ impl Builder {
         let run: Box<dyn FnOnce() + Send + 'a> = Box::new(run);
         // SAFETY: a longer life in name alone: the caller vouches for the real one.
         let run: Box<dyn FnOnce() + Send + 'static> = unsafe { core::mem::transmute(run) };
-        let start = Box::into_raw(Box::new(Start { name: self.name.clone(), run }));
+        let thread = Thread::new(self.name);
+        let start = Box::into_raw(Box::new(Start { thread: thread.clone(), run }));
         let spec = Spec {
-            name: Name::new(self.name.as_deref().unwrap_or("unnamed")).0,
+            name: thread.short_name().0,
             priority: self.priority,
             start: run_in_kernel_mode,
             argument: start.expose_provenance(),
@@ -212,7 +225,10 @@ impl Builder {
             isolated: self.isolated,
         };
         match gate::call(move || threads::spawn(spec)) {
-            Ok((record, id)) => Ok(Joinable { record, id, name: self.name, packet }),
+            Ok((record, id)) => {
+                thread.set_id(id);
+                Ok(Joinable { record, id, thread, packet })
+            }
             Err(error) => {
                 // SAFETY: it was not handed over: the thread does not exist.
                 drop(unsafe { Box::from_raw(start) });
@@ -238,7 +254,7 @@ where
 
 /// What a thread is handed.
 struct Start {
-    name: Option<String>,
+    thread: Thread,
     run: Box<dyn FnOnce() + Send>,
 }
 
@@ -251,7 +267,7 @@ extern "C" fn run_in_kernel_mode(argument: usize) {
 extern "C" fn run(argument: usize) -> i32 {
     // SAFETY: `spawn_unchecked` gave this away, to this thread alone.
     let start = unsafe { Box::from_raw(core::ptr::with_exposed_provenance_mut::<Start>(argument)) };
-    Local::install(start.name);
+    Local::install(start.thread);
     (start.run)();
     Local::remove();
     0
@@ -269,7 +285,7 @@ unsafe impl<T: Send> Sync for Packet<T> {}
 struct Joinable<T> {
     record: &'static task::Thread,
     id: ThreadId,
-    name: Option<String>,
+    thread: Thread,
     packet: Arc<Packet<T>>,
 }
 
@@ -306,7 +322,7 @@ fn wait_for_end(record: &'static task::Thread, id: ThreadId) -> Life {
 
 impl<T> Joinable<T> {
     fn join(self) -> Result<T, Stopped> {
-        let stopped = Stopped { id: self.id, name: Name::new(self.name.as_deref().unwrap_or("unnamed")) };
+        let stopped = Stopped { id: self.id, name: self.thread.short_name() };
         match wait_for_end(self.record, self.id) {
             Life::Stopped => Err(stopped),
             // SAFETY: the thread has ended, and this handle is the only one.
@@ -331,6 +347,11 @@ impl<T> JoinHandle<T> {
     /// Whether the thread has ended: then [`JoinHandle::join`] does not wait.
     pub fn is_finished(&self) -> bool {
         self.0.record.life_of(self.0.id) != Life::Alive
+    }
+
+    /// The thread.
+    pub fn thread(&self) -> &Thread {
+        &self.0.thread
     }
 
     /// What tells the thread from all others.

@@ -18,6 +18,7 @@ use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping, Slot};
 use crate::sync::{Rank, Ranked};
 use arrayvec::ArrayVec;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Lists of offered slots; cores beyond share them.
 const LISTS: usize = 8;
@@ -36,6 +37,8 @@ pub(super) struct Idle {
     /// Blocks on their way into the pool, and how many frames of each are zero. One that is being worked on is in nobody's
     /// hands but the worker's.
     begun: Ranked<ArrayVec<(Block, usize), BEGUN>>,
+    /// Blocks that are being worked on. Raised before one leaves the list.
+    in_hand: AtomicUsize,
 }
 
 impl Idle {
@@ -43,6 +46,7 @@ impl Idle {
         Idle {
             offers: core::array::from_fn(|_| Offers(Ranked::new(Rank::Cache, ArrayVec::new()))),
             begun: Ranked::new(Rank::Cache, ArrayVec::new()),
+            in_hand: AtomicUsize::new(0),
         }
     }
 
@@ -68,6 +72,11 @@ impl Idle {
     /// Takes a block that is not zero yet, for who needs it more.
     pub(super) fn take_begun(&self) -> Option<Block> {
         self.begun.lock().pop().map(|(block, _)| block)
+    }
+
+    /// Whether some block is being worked on, and will be had in a moment.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.in_hand.load(Ordering::SeqCst) > 0
     }
 }
 
@@ -106,6 +115,13 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Zeroes 64 KiB of a block for the pool, if that has room.
     fn work_on_pool(&self) -> bool {
+        self.idle.in_hand.fetch_add(1, Ordering::SeqCst);
+        let worked = self.zero_for_pool();
+        self.idle.in_hand.fetch_sub(1, Ordering::SeqCst);
+        worked
+    }
+
+    fn zero_for_pool(&self) -> bool {
         let begun = self.idle.begun.lock().pop();
         let Some((block, zeroed)) = begun.or_else(|| Some((self.frames.take_unzeroed()?, 0))) else { return false };
         self.machine.zero(block.frame(zeroed), PAGES_PER_GROUP);

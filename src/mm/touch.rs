@@ -33,7 +33,8 @@ impl<M: Mmu> MemoryManager<M> {
         slot.state.filling = false;
         if slot.epoch() != target.epoch {
             drop(slot);
-            self.frames.end_home(block);
+            // Nobody has seen it: it is zero.
+            self.frames.return_zeroed_home(block);
             self.frames.free(deposit, 0);
             return Attempt::Retry;
         }

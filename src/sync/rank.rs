@@ -20,6 +20,8 @@ pub enum Rank {
     Directory,
     /// Slabs of the memory manager's own records.
     Slab,
+    /// Kernel stacks.
+    Stacks,
     /// What a core keeps of frames and records for itself.
     Cache,
     /// Frames, block records, pools.

@@ -4,7 +4,7 @@
 use super::thread::{Priority, Thread};
 use super::wait::WaitAdapter;
 use super::{Port, Scheduler};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 use intrusive_collections::LinkedList;
 
 /// Owners that wait for owners: a longer chain is a circle, or as good as one.
@@ -66,6 +66,7 @@ impl<P: Port> Scheduler<P> {
                 return;
             }
             thread.set_priority(now);
+            fence(Ordering::SeqCst);
             let core = thread.core.load(Ordering::Relaxed);
             self.cores[core].relist(thread, core);
             // Where it runs, or is ready, another thread may be the one to run by now.

@@ -146,6 +146,8 @@ impl CoreState {
     fn push(&self, thread: &'static Thread, core: usize) {
         let mut ready = self.ready.lock();
         thread.core.store(core, Ordering::Relaxed);
+        // Who changes the priority looks for the core after that: it finds the thread here, or it is seen here.
+        fence(Ordering::SeqCst);
         let priority = thread.priority();
         thread.queued_as.store(priority as u8, Ordering::Relaxed);
         ready.lists[priority as usize].push_back(thread);
@@ -268,6 +270,8 @@ impl<P: Port> Scheduler<P> {
     pub(super) fn queue(&self, thread: &'static Thread, core: usize) {
         let state = &self.cores[core];
         state.push(thread, core);
+        // The core may be arming its alarm: it sees the thread, or what it says of itself is seen here.
+        fence(Ordering::SeqCst);
         let running = state.running_priority();
         let preempts = (thread.priority() as u8) < running;
         let here = core == self.port.core();
@@ -354,5 +358,13 @@ impl<P: Port> Scheduler<P> {
         }
         state.ticks.store(ticks, Ordering::Relaxed);
         self.port.set_alarm((at != u64::MAX).then_some(at.max(now + 1)));
+        // A thread that was queued before that could be seen has interrupted nobody.
+        fence(Ordering::SeqCst);
+        if let Some(&same) = Priority::ALL.get(running as usize) {
+            let better = Priority::ALL.iter().take_while(|&&other| other < same).any(|&other| state.count(other) > 0);
+            if better && !state.spends.load(Ordering::Relaxed) || !ticks && state.count(same) > 0 {
+                self.port.kick(self.port.core());
+            }
+        }
     }
 }

@@ -171,8 +171,9 @@ impl Thread {
         self.effective.store(priority as u8, Ordering::Relaxed);
         self.local.store(0, Ordering::Relaxed);
         self.isolated.store(0, Ordering::Relaxed);
-        self.life.store(Life::Alive as u8, Ordering::Relaxed);
+        // In this order: who asks for the thread that the record was of sees another one, or that it has ended.
         self.id.store(id.number(), Ordering::Release);
+        self.life.store(Life::Alive as u8, Ordering::Release);
     }
 
     /// The thread that the record is of; `None` before the first.

@@ -28,11 +28,12 @@ impl<P: Port> Scheduler<P> {
 
     /// [`Parking::prepare`](crate::sync::parking::Parking::prepare) for the running thread.
     ///
-    /// # Panics
-    ///
-    /// When it has prepared already: a kernel bug.
+    /// A preparation that was neither parked nor cancelled is cancelled.
     pub fn prepare(&self, key: usize, owner: Option<ThreadId>) -> Prepared {
         let me = self.port.current();
+        if me.wait() != WaitState::None {
+            self.cancel();
+        }
         let owner = owner.and_then(|id| Some((id, self.port.find(id)?)));
         let mut bucket = self.bucket(key).0.lock();
         // Under the lock: who is stopped looks through the buckets after it says so.
@@ -41,11 +42,14 @@ impl<P: Port> Scheduler<P> {
         {
             return Prepared::OwnerStopped;
         }
-        let before = me.set_wait(WaitState::Waiting);
-        assert!(before == WaitState::None, "{me:?} waits for two things");
         me.key.store(key, Ordering::Relaxed);
-        me.owner.store(owner.map_or(0, |(id, _)| id.number()), Ordering::Relaxed);
+        me.owner.store(0, Ordering::Relaxed);
+        // After the key, which tells the bucket to whoever sees that it waits.
+        me.set_wait(WaitState::Waiting);
         bucket.push_back(me);
+        if let Some((id, _)) = owner {
+            for_each(&bucket, key, |thread| thread.owner.store(id.number(), Ordering::Relaxed));
+        }
         if let Some((id, owner)) = owner
             && owner.life_of(id) == Life::Alive
             && owner.base_priority() > Priority::Application
@@ -58,6 +62,10 @@ impl<P: Port> Scheduler<P> {
     /// [`Parking::park`](crate::sync::parking::Parking::park) for the running thread.
     pub fn park(&self, deadline: Option<u64>) -> Wake {
         let me = self.port.current();
+        if me.wait() == WaitState::None {
+            // Nothing was prepared, so there is nothing to wait for.
+            return Wake::Woken;
+        }
         if let Some(deadline) = deadline {
             self.set_timer(me, deadline);
         }

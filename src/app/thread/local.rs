@@ -21,11 +21,11 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// Makes the running thread's.
-    pub(super) fn install(name: Option<String>) -> &'static Local {
+    /// Makes the running thread's, which `thread` is a handle to.
+    pub(super) fn install(thread: Thread) -> &'static Local {
         let record = threads::current();
-        let id = record.id().unwrap_or_else(|| unreachable!("a thread runs without an id"));
-        let local = Box::new(Local { thread: Thread::new(name, id), values: RefCell::new(Vec::new()) });
+        thread.set_id(record.id().unwrap_or_else(|| unreachable!("a thread runs without an id")));
+        let local = Box::new(Local { thread, values: RefCell::new(Vec::new()) });
         let local: &'static Local = Box::leak(local);
         record.local.store(core::ptr::from_ref(local).expose_provenance(), Ordering::Relaxed);
         local
@@ -34,7 +34,7 @@ impl Local {
     /// The running thread's.
     pub(super) fn current() -> &'static Local {
         match threads::current().local.load(Ordering::Relaxed) {
-            0 => Local::install(Some(String::from("main"))),
+            0 => Local::install(Thread::new(Some(String::from("main")))),
             // SAFETY: `install` of this thread stored it; it is freed when the thread's function has returned only.
             at => unsafe { &*core::ptr::with_exposed_provenance::<Local>(at) },
         }
@@ -94,7 +94,10 @@ impl<T: 'static> LocalKey<T> {
             if values.len() <= number {
                 values.resize_with(number + 1, || None);
             }
-            values[number] = Some(value);
+            let before = values[number].replace(value);
+            // `init` may have used this key itself; what it made then is dropped with nothing borrowed.
+            drop(values);
+            drop(before);
         }
         let value: *const T = {
             let values = local.values.borrow();

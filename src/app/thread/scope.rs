@@ -1,6 +1,6 @@
 //! Threads that may borrow: all end before what they borrow does.
 
-use super::{Builder, Joinable, NoThread, Stopped, wait_for_end};
+use super::{Builder, Joinable, NoThread, Stopped, Thread, wait_for_end};
 use crate::sync::parking::ThreadId;
 use crate::sync::{Mutex, PoisonError};
 use crate::task::{self, Life};
@@ -85,11 +85,15 @@ impl Builder {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        // SAFETY: `scope` returns when the thread has ended, and what `f` borrows outlives that.
-        let joinable = unsafe { self.spawn_unchecked(f) }?;
         let is_joined = Arc::new(AtomicBool::new(false));
-        let member = Member { record: joinable.record, id: joinable.id, is_joined: is_joined.clone() };
-        scope.change(|threads| threads.push(member));
+        let joinable = scope.change(|threads| {
+            // What may fail comes first: no thread runs that is not listed.
+            threads.reserve(1);
+            // SAFETY: `scope` returns when all threads listed have ended, and what `f` borrows outlives that.
+            let joinable = unsafe { self.spawn_unchecked(f) }?;
+            threads.push(Member { record: joinable.record, id: joinable.id, is_joined: is_joined.clone() });
+            Ok(joinable)
+        })?;
         Ok(ScopedJoinHandle { joinable, is_joined, scope: PhantomData })
     }
 }
@@ -110,6 +114,11 @@ impl<T> ScopedJoinHandle<'_, T> {
     pub fn join(self) -> Result<T, Stopped> {
         self.is_joined.store(true, Ordering::Relaxed);
         self.joinable.join()
+    }
+
+    /// The thread.
+    pub fn thread(&self) -> &Thread {
+        &self.joinable.thread
     }
 
     /// Whether the thread has ended: then [`ScopedJoinHandle::join`] does not wait.

@@ -25,7 +25,8 @@ impl<M: Mmu> MemoryManager<M> {
     /// a slot that could not be looked into was locked by another core, which may have some.
     pub(in crate::mm) fn reclaim(&self) -> bool {
         self.counters.reclaim.increment();
-        let mut busy = false;
+        // Before the look at the list: a block is in one of the two.
+        let mut busy = self.idle.is_at_work();
         if let Some(block) = self.idle.take_begun() {
             self.frames.free_block(block);
             return true;
