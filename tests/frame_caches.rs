@@ -13,9 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use ashlar::mm::address::{Block, Frame, PAGE_SIZE};
 use ashlar::mm::bits::Bits512;
-use ashlar::mm::frame::{
-    CacheLimits, Class, Home, Refusal,
-};
+use ashlar::mm::frame::{CacheLimits, Class, Home, Refusal};
 use ashlar::mm::mmu::Mmu;
 use common::Random;
 use core::sync::atomic::{AtomicUsize, Ordering};
