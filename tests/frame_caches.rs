@@ -11,11 +11,10 @@ mod frame_setup;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use ashlar::mm::address::{Block, Frame, PAGE_SIZE};
+use ashlar::mm::address::{Block, Frame};
 use ashlar::mm::bits::Bits512;
 use ashlar::mm::frame::{CacheLimits, Class, Home, Refusal};
 use ashlar::mm::mmu::Mmu;
-use common::Random;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use frame_setup::{CACHED, GIB, MIB, owner, setup};
 
@@ -284,7 +283,8 @@ fn share(limits: CacheLimits) {
     let taken: Vec<AtomicUsize> = (0..4096).map(|_| AtomicUsize::new(0)).collect();
     let swap = |frame: Frame, count: u64, from: usize, to: usize| {
         for frame in frame.0..frame.0 + count {
-            let holder = taken[(frame - GIB / PAGE_SIZE as u64) as usize].swap(to, Ordering::Relaxed);
+            let holder =
+                taken[(frame - GIB / ashlar::mm::address::PAGE_SIZE as u64) as usize].swap(to, Ordering::Relaxed);
             assert_eq!(holder, from, "{:?} is in two hands", Frame(frame));
         }
     };
@@ -296,7 +296,7 @@ fn share(limits: CacheLimits) {
                 if caches {
                     common::yield_at_locks();
                 }
-                let mut random = Random::new(thread as u64);
+                let mut random = common::Random::new(thread as u64);
                 let mut mine = Vec::new();
                 let give = |frame: Frame, order: u32, back: u64| {
                     swap(frame, 1 << order, thread, 0);
@@ -371,7 +371,7 @@ fn the_last_frame_is_found_by_whoever_wants_it() {
         for thread in 0..3 {
             let frames = &frames;
             scope.spawn(move || {
-                let mut random = Random::new(thread);
+                let mut random = common::Random::new(thread);
                 for step in 0..20_000 {
                     // Now all want one cache, now what another has.
                     common::set_core(if step % 1000 < 900 { 0 } else { random.index(4) });

@@ -29,7 +29,6 @@ impl Deref for Setup {
 
 /// An allocator over `banks` on a machine with no more memory than `backed`, where its records should be.
 pub fn try_setup(banks: &[Range<u64>], backed: &[Range<u64>]) -> Result<Setup, FramesError> {
-    #[cfg(not(target_os = "none"))]
     common::threads_are_contexts();
     let mut map = map_of(banks);
     let backed: Vec<_> = backed.iter().map(|bank| (PhysAddr(bank.start), (bank.end - bank.start) as usize)).collect();
