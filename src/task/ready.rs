@@ -1,9 +1,10 @@
 //! Threads that are ready: a queue for each core, lists by priority; and how long who may run.
 //!
 //! A woken thread goes to the core that it ran on last if that one is idle, else to any idle one, else back to its own. A
-//! core without work takes from the others, and a core where threads wait hands those it leaves to cores where fewer do. While application threads are ready, background threads run on a core's
-//! *credit*, which grows with the time that application threads run there: [`BACKGROUND_PERCENT`] of it, up to one
-//! [`QUANTUM`], which is used at once when it is full.
+//! core without work takes from the others, and a core where threads wait hands those it leaves to cores where fewer do.
+//! While application threads are ready, background threads run on a core's *credit*, which grows with the time that
+//! application threads run there: [`BACKGROUND_PERCENT`] of it, up to one [`QUANTUM`], which is used at once when it is
+//! full.
 
 use super::thread::{PRIORITIES, Priority, Thread};
 use super::{Port, Scheduler};
