@@ -10,10 +10,11 @@ mod frame_setup;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use ashlar::mm::Refusal;
 use ashlar::mm::address::{Block, Frame, PAGE_SIZE, PhysAddr};
 use ashlar::mm::bits::Bits512;
 use ashlar::mm::frame::{
-    CacheLimits, Class, FrameStatistics, Frames, FramesError, Home, MemoryMap, Owner, PHYSICAL_LIMIT, Refusal,
+    CacheLimits, Class, FrameStatistics, Frames, FramesError, Home, MemoryMap, Owner, PHYSICAL_LIMIT,
 };
 use common::Random;
 use core::ops::Range;

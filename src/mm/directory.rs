@@ -36,6 +36,11 @@ impl Directory {
         Handle::from_raw(leaf.0[number as usize % ENTRIES].load(Ordering::Acquire))
     }
 
+    /// As [`Directory::get`], for a number that may be outside the application's addresses.
+    pub(super) fn find(&self, number: u64) -> Option<Handle<Slot>> {
+        if number < (ENTRIES * ENTRIES) as u64 { self.get(number) } else { None }
+    }
+
     /// Whether [`Directory::enter`] finds room for `number`.
     #[inline]
     pub(super) fn has_room(&self, number: u64) -> bool {

@@ -32,6 +32,7 @@ pub mod huge;
 mod idle;
 pub mod mmu;
 pub mod object;
+mod refusal;
 pub mod region_map;
 pub mod report;
 pub mod slab;
@@ -43,6 +44,7 @@ pub mod stats;
 pub mod table;
 mod touch;
 
+pub use refusal::Refusal;
 pub use space::{MapRequest, Region};
 
 use crate::sync::{Rank, Ranked, RankedRw, Sleeping};
@@ -251,6 +253,12 @@ impl<M: Mmu> MemoryManager<M> {
     /// Who gets blocks, and when.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Counts `refusal`, for who says it.
+    fn refused(&self, refusal: Refusal) -> Refusal {
+        refusal.counter(&self.counters).increment();
+        refusal
     }
 
     /// Events since boot.

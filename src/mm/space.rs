@@ -260,10 +260,9 @@ impl<M: Mmu> MemoryManager<M> {
     /// Whether the byte at `address` is mapped by a block descriptor.
     pub fn is_huge(&self, address: VirtAddr) -> bool {
         let number = address.page().slot();
-        address.0 < LOWER_END
-            && self.directory.get(number).is_some_and(|handle| {
-                matches!(LockedSlot::lock(self, number, handle).state.mapping, Mapping::Block { .. })
-            })
+        self.directory
+            .find(number)
+            .is_some_and(|handle| matches!(LockedSlot::lock(self, number, handle).state.mapping, Mapping::Block { .. }))
     }
 
     /// The first region that overlaps `range`.
@@ -403,7 +402,8 @@ impl<M: Mmu> MemoryManager<M> {
                 && found.end >= first + PAGES_PER_SLOT as u64
                 && self.policy.allows(region.policy)
             {
-                LockedSlot::lock(self, *number, handle).promote();
+                // Refused, it waits for the touches that are missing.
+                let _ = LockedSlot::lock(self, *number, handle).promote();
             }
         }
     }

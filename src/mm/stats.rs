@@ -79,6 +79,8 @@ counters! {
     thp_split_pmd_protect,
     /// … to give back its zero pages.
     thp_split_pmd_underused,
+    /// … for code that knows pages only.
+    thp_split_pmd_pages,
     /// Homes that were dissolved: their absent frames were taken back.
     thp_split_page,
     /// Homes that were not dissolved because a frame of theirs is pinned.
@@ -91,8 +93,6 @@ counters! {
     promote,
     /// … by idle time, which filled what was never touched.
     promote_idle,
-    /// Slots full of pages that did not promote because one of them is not at home.
-    promote_refused_away,
     /// Bytes that faults filled with zeros for the application.
     zeroed_bytes,
     /// Bytes that idle time filled with zeros, to spare faults that.
@@ -101,6 +101,44 @@ counters! {
     zeroed_pool_hit,
     /// Groups or pages that faults mapped without zeroing them: idle time had.
     zeroed_group_hit,
+    /// Pages that moved to other frames.
+    migrate_pages,
+    /// Slots that collapsed into a block, those that only promoted among them.
+    collapse,
+    /// Blocks that a collapse took as a home.
+    thp_collapse_alloc,
+    /// Collapses that found no block to take.
+    thp_collapse_alloc_failed,
+    /// Blocks that a collapse made the home of the slot which has most pages in them.
+    collapse_adopt,
+    /// Frames pinned.
+    pin_frames,
+    /// Pins dropped, by the frame.
+    unpin_frames,
+    /// Refused: not all of the slot is mapped.
+    refused_not_covered,
+    /// … regions with different attributes share it.
+    refused_mixed_attributes,
+    /// … its region asks for pages.
+    refused_policy,
+    /// … no page of it is present.
+    refused_empty,
+    /// … a page of it is absent.
+    refused_absent,
+    /// … a page of it is away from home.
+    refused_away,
+    /// … it has no home that could end.
+    refused_no_home,
+    /// … a frame is pinned.
+    refused_pinned,
+    /// … no block was free.
+    refused_no_free_block,
+    /// … no frame was free.
+    refused_no_free_frame,
+    /// … another core worked on it.
+    refused_busy,
+    /// … the time was up.
+    refused_deadline,
     /// Translations invalidated by address.
     tlb_flush_page,
     /// Invalidations of everything of the application.

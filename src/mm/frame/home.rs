@@ -6,11 +6,12 @@
 
 use super::super::address::{Block, PAGES_PER_SLOT};
 use super::super::bits::Bits512;
+use super::super::refusal::Refusal;
 use super::cache::Cache;
 use super::entry::FrameState;
 use super::pool::Pool;
 use super::table::{BlockState, Holder, SECTION_BLOCKS, Section, SharedRecord};
-use super::{Class, Frames, Owner, Refusal};
+use super::{Class, Frames, Owner};
 use core::sync::atomic::Ordering;
 
 /// [`SharedRecord::deferred`] of a home that is not deferred.

@@ -140,13 +140,6 @@ impl Owner {
     }
 }
 
-/// Why a home was not dissolved.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
-    /// A frame of it is pinned.
-    Pinned,
-}
-
 /// Why there is no frame allocator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FramesError {

@@ -1,24 +1,58 @@
 //! Dissolve: a home ends, and its absent frames become free (Linux: `split_huge_page`).
 #![forbid(unsafe_code)]
 
+use crate::mm::address::VirtAddr;
 use crate::mm::mmu::Mmu;
 use crate::mm::slot::{LockedSlot, Mapping};
+use crate::mm::{MemoryManager, Refusal};
+
+impl<M: Mmu> MemoryManager<M> {
+    /// Ends the home of the slot at `address` (Linux: `split_huge_page`): a block is split first, the pages stay where they are, as
+    /// single frames, and the absent frames become free. Returns how many did.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Pinned`] while a page at home is pinned; [`Refusal::NoHome`] when there is no home. Nothing changed.
+    pub fn dissolve(&self, address: VirtAddr) -> Result<usize, Refusal> {
+        let number = address.page().slot();
+        let slot = self.directory.find(number).map(|handle| LockedSlot::lock(self, number, handle));
+        let result = slot.ok_or(Refusal::NoHome).and_then(|mut slot| slot.split_and_dissolve());
+        result.map_err(|refusal| self.refused(refusal))
+    }
+}
 
 impl<M: Mmu> LockedSlot<'_, M> {
     /// **Dissolve**: ends the home; its absent frames become free, its pages stay where they are, away. Returns how many
-    /// frames became free, or `None` with nothing changed: a pinned frame refuses, or the home is mapped as a block (no frame
-    /// of it is absent, and a block needs its home).
-    pub(in crate::mm) fn dissolve(&mut self) -> Option<usize> {
-        let (Mapping::Table(_), Some(home)) = (self.state.mapping, self.state.home) else { return None };
-        let kept = self.state.at_home();
-        let Ok(freed) = self.mm.frames.dissolve(home, &kept) else {
-            self.mm.counters.thp_split_page_failed.increment();
-            return None;
+    /// frames became free.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Pinned`] while a page at home is pinned; [`Refusal::NoHome`] when there is none, or it is mapped as a block (no frame
+    /// of it is absent, and a block needs its home). Nothing changed.
+    pub(in crate::mm) fn dissolve(&mut self) -> Result<usize, Refusal> {
+        let (Mapping::Table(_), Some(home)) = (self.state.mapping, self.state.home) else {
+            return Err(Refusal::NoHome);
         };
+        let kept = self.state.at_home();
+        let freed = self.mm.frames.dissolve(home, &kept).inspect_err(|_| {
+            self.mm.counters.thp_split_page_failed.increment();
+        })?;
         self.state.away = self.state.present;
         self.state.home = None;
         self.state.zeroed = 0;
         self.mm.counters.thp_split_page.increment();
-        Some(freed)
+        Ok(freed)
+    }
+
+    /// As [`LockedSlot::dissolve`], and splits a block first, unless it would be refused.
+    fn split_and_dissolve(&mut self) -> Result<usize, Refusal> {
+        if let Mapping::Block { .. } = self.state.mapping
+            && self.state.home.is_some_and(|home| self.mm.frames.is_pinned(home))
+        {
+            self.mm.counters.thp_split_page_failed.increment();
+            return Err(Refusal::Pinned);
+        }
+        self.page_table().ok_or(Refusal::NoHome)?;
+        self.dissolve()
     }
 }

@@ -1,6 +1,7 @@
 //! Promote: a table whose 512 pages are all at home becomes a block descriptor.
 #![forbid(unsafe_code)]
 
+use crate::mm::Refusal;
 use crate::mm::address::{Block, Frame, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT};
 use crate::mm::bits::Bits512;
 use crate::mm::mmu::{Attributes, Entry, Mmu};
@@ -8,22 +9,27 @@ use crate::mm::slot::{LockedSlot, Mapping};
 use crate::mm::table::Pending;
 
 impl<M: Mmu> LockedSlot<'_, M> {
-    /// **Promote**: replaces the table by a block descriptor, which copies nothing; the table becomes the deposit. Does
-    /// nothing unless all 512 pages are at home. The caller knows that one region covers the slot, so that the
-    /// attributes of one page are those of all.
-    pub(in crate::mm) fn promote(&mut self) {
-        let (Mapping::Table(table), Some(home)) = (self.state.mapping, self.state.home) else { return };
+    /// **Promote**: replaces the table by a block descriptor, which copies nothing; the table becomes the deposit. The caller
+    /// knows that one region covers the slot, so that the attributes of one page are those of all.
+    ///
+    /// # Errors
+    ///
+    /// A page is absent, or away from home; or there is no home, or it is mapped as a block already. Nothing changed.
+    pub(in crate::mm) fn promote(&mut self) -> Result<(), Refusal> {
+        let (Mapping::Table(table), Some(home)) = (self.state.mapping, self.state.home) else {
+            return Err(Refusal::NoHome);
+        };
         if !self.state.present.is_full() {
-            return;
+            return Err(Refusal::Absent);
         }
         if !self.state.away.is_empty() {
-            self.mm.counters.promote_refused_away.increment();
-            return;
+            return Err(Refusal::Away);
         }
         let (frame, attributes) = self.leaf(0).expect("all pages are present");
         debug_assert_eq!(frame, home.frame(0));
         self.become_block(table, home, attributes);
         self.mm.frames.undefer(home);
+        Ok(())
     }
 
     /// As [`LockedSlot::promote`], of a slot that is in use by half: the other groups were never touched, and are known to

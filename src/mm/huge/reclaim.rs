@@ -4,11 +4,11 @@
 #![forbid(unsafe_code)]
 
 use super::SplitCause;
-use crate::mm::MemoryManager;
 use crate::mm::frame::Owner;
 use crate::mm::mmu::Mmu;
 use crate::mm::slab::Handle;
 use crate::mm::slot::{LockedSlot, Mapping};
+use crate::mm::{MemoryManager, Refusal};
 
 /// What came of an attempt on a home.
 enum Attempt {
@@ -69,12 +69,16 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// From a home back to its slot: the lock is only tried. `operation` acts on the home that the slot has by then.
-    fn with_home(&self, owner: Owner, operation: impl FnOnce(&mut LockedSlot<'_, M>) -> Option<usize>) -> Attempt {
+    fn with_home(
+        &self,
+        owner: Owner,
+        operation: impl FnOnce(&mut LockedSlot<'_, M>) -> Result<usize, Refusal>,
+    ) -> Attempt {
         let Some(handle) = Handle::from_raw(owner.number()) else { return Attempt::Nothing };
         let number = self.slots.get(handle).number();
         let Some(mut slot) = LockedSlot::try_lock(self, number, handle) else { return Attempt::Busy };
         match operation(&mut slot) {
-            Some(1..) => Attempt::Freed,
+            Ok(1..) => Attempt::Freed,
             _ => Attempt::Nothing,
         }
     }
@@ -83,11 +87,11 @@ impl<M: Mmu> MemoryManager<M> {
 impl<M: Mmu> LockedSlot<'_, M> {
     /// Unmaps the pages at home that hold nothing but zeros, then dissolves the home; returns how many frames became free. A
     /// page that is touched again reads as zero again. Nothing happens to a home with a pinned frame.
-    fn release_zero_pages(&mut self) -> Option<usize> {
-        let home = self.state.home?;
+    fn release_zero_pages(&mut self) -> Result<usize, Refusal> {
+        let home = self.state.home.ok_or(Refusal::NoHome)?;
         if self.mm.frames.is_pinned(home) {
             self.mm.counters.thp_split_page_failed.increment();
-            return None;
+            return Err(Refusal::Pinned);
         }
         let candidates = self.state.at_home();
         let mut index = 0;
@@ -105,7 +109,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
             let (_, attributes) = self.leaf(page).expect("the page is at home");
             self.clear(page..page + 1, SplitCause::Underused);
             if !self.mm.machine.is_zero(home.frame(page)) {
-                let Mapping::Table(table) = self.state.mapping else { return Some(0) };
+                let Mapping::Table(table) = self.state.mapping else { return Ok(0) };
                 self.install(table, page..page + 1, home.frame(page), attributes);
                 continue;
             }
@@ -113,7 +117,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         }
         self.mm.counters.thp_underused_split_page.add(released);
         if released == 0 {
-            return Some(0);
+            return Ok(0);
         }
         self.dissolve()
     }

@@ -1,6 +1,7 @@
 //! Split: a block descriptor becomes a table of page descriptors onto the same frames.
 #![forbid(unsafe_code)]
 
+use crate::mm::address::Frame;
 use crate::mm::mmu::{Entry, Mmu};
 use crate::mm::slot::{LockedSlot, Mapping};
 use crate::mm::table::Pending;
@@ -18,6 +19,8 @@ pub enum SplitCause {
     Protect,
     /// Its zero pages are given back.
     Underused,
+    /// Code that knows pages only came across it.
+    Pages,
 }
 
 impl<M: Mmu> LockedSlot<'_, M> {
@@ -48,6 +51,22 @@ impl<M: Mmu> LockedSlot<'_, M> {
             SplitCause::Unmap => counters.thp_split_pmd_unmap.increment(),
             SplitCause::Protect => counters.thp_split_pmd_protect.increment(),
             SplitCause::Underused => counters.thp_split_pmd_underused.increment(),
+            SplitCause::Pages => counters.thp_split_pmd_pages.increment(),
+        }
+    }
+
+    /// The level-3 table of the slot, for code that knows pages only: a block is split on the way (`transhuge.rst`, *Graceful
+    /// fallback*: one line makes a walker aware of huge pages). `None` when nothing is mapped.
+    pub(in crate::mm) fn page_table(&mut self) -> Option<Frame> {
+        if let Mapping::Block { .. } = self.state.mapping {
+            let (_, attributes) = self.leaf(0).expect("a block maps its first page");
+            let mut pending = Pending::new();
+            self.split(0..0, PageChange::Attributes(attributes), SplitCause::Pages, &mut pending);
+            self.mm.settle(&mut pending);
+        }
+        match self.state.mapping {
+            Mapping::Table(table) => Some(table),
+            _ => None,
         }
     }
 }

@@ -1,0 +1,64 @@
+//! Why something was not done for huge pages: one list of reasons for all verbs, each with a counter of its own.
+#![forbid(unsafe_code)]
+
+use super::stats::{Counter, Counters};
+use core::fmt;
+
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident, $counter:ident, $text:literal;)*) => {
+        /// Why a slot was not promoted, collapsed or dissolved, or a page not moved. Nothing was changed by what was refused.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Refusal {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Refusal {
+            /// All of them.
+            pub const ALL: &[Refusal] = &[$(Refusal::$name,)*];
+
+            /// The counter of those refusals.
+            pub(super) fn counter(self, counters: &Counters) -> &Counter {
+                match self {
+                    $(Refusal::$name => &counters.$counter,)*
+                }
+            }
+        }
+
+        impl fmt::Display for Refusal {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Refusal::$name => $text,)*
+                })
+            }
+        }
+    };
+}
+
+refusals! {
+    /// No region, or no page of one, is at a part of the slot (Linux: `SCAN_VMA_CHECK`, `SCAN_ADDRESS_RANGE`).
+    NotCovered, refused_not_covered, "not all of the slot is mapped";
+    /// Regions of different kinds share the slot.
+    MixedAttributes, refused_mixed_attributes, "regions with different attributes share the slot";
+    /// The region wishes for pages (Linux: `MADV_NOHUGEPAGE`).
+    Policy, refused_policy, "the region asks for pages";
+    /// No page of the slot is present (Linux: `SCAN_PMD_NULL`).
+    Empty, refused_empty, "no page is present";
+    /// A page is absent, and is not to be filled.
+    Absent, refused_absent, "a page is absent";
+    /// A page is not at home.
+    Away, refused_away, "a page is away from home";
+    /// The slot has no home, or its home is mapped as a block: there is nothing to give up.
+    NoHome, refused_no_home, "the slot has no home that could end";
+    /// A frame that would have to move, or be given up, is pinned (Linux: `SCAN_PAGE_COUNT`, `EAGAIN`).
+    Pinned, refused_pinned, "a frame is pinned";
+    /// No block is free, and none can be made the home (Linux: `SCAN_ALLOC_HUGE_PAGE_FAIL`).
+    NoFreeBlock, refused_no_free_block, "no block is free";
+    /// No frame is free to move a page to.
+    NoFreeFrame, refused_no_free_frame, "no frame is free";
+    /// Another core works on the slot, or changed its regions again and again.
+    Busy, refused_busy, "another core works on the slot";
+    /// The time was up.
+    Deadline, refused_deadline, "the time was up";
+}
+
+impl core::error::Error for Refusal {}
