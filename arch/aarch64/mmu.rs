@@ -130,20 +130,18 @@ unsafe impl Mmu for Machine {
         let (mut from, mut to) = (linear_pointer(from.start()), linear_pointer(to.start()));
         let end = from.wrapping_add(count * PAGE_SIZE);
         while from != end {
-            // SAFETY: 64 bytes inside mapped frames of the caller's, which do not overlap.
+            // SAFETY: 512 bytes inside mapped frames of the caller's, which do not overlap.
             unsafe {
                 asm!(
-                    "ldp {a}, {b}, [{from}]",
-                    "ldp {c}, {d}, [{from}, #16]",
-                    "stp {a}, {b}, [{to}]",
-                    "stp {c}, {d}, [{to}, #16]",
-                    "ldp {a}, {b}, [{from}, #32]",
-                    "ldp {c}, {d}, [{from}, #48]",
-                    "stp {a}, {b}, [{to}, #32]",
-                    "stp {c}, {d}, [{to}, #48]",
-                    "add {from}, {from}, #64",
-                    "add {to}, {to}, #64",
-                    a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
+                    ".irp at, 0, 64, 128, 192, 256, 320, 384, 448",
+                    "ldp {a:q}, {b:q}, [{from}, #\\at]",
+                    "ldp {c:q}, {d:q}, [{from}, #\\at + 32]",
+                    "stp {a:q}, {b:q}, [{to}, #\\at]",
+                    "stp {c:q}, {d:q}, [{to}, #\\at + 32]",
+                    ".endr",
+                    "add {from}, {from}, #512",
+                    "add {to}, {to}, #512",
+                    a = out(vreg) _, b = out(vreg) _, c = out(vreg) _, d = out(vreg) _,
                     from = inout(reg) from, to = inout(reg) to, options(nostack, preserves_flags)
                 );
             }

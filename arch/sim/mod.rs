@@ -244,6 +244,14 @@ impl SimMachine {
         read
     }
 
+    /// Writes `bytes` to RAM from `at` on, within a frame, as a device does: no translation is asked.
+    pub fn write_physical(&self, at: PhysAddr, bytes: &[u8]) {
+        self.step(|_, state| {
+            state.checker.frames.note_code(&self.memory, at.frame(), 1, true);
+            self.memory.write(at, bytes);
+        })
+    }
+
     /// Lets the scheduler run other cores; then says which core runs.
     fn turn(&self) -> usize {
         let hooks = *self.hooks.lock();

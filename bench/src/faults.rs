@@ -9,20 +9,24 @@ use ashlar::mm::frame::Class;
 use ashlar::mm::huge::{Enabled, FaultMode};
 use ashlar::mm::mmu::Mmu;
 
-const SLOTS: usize = 32;
+/// Slots that each figure is the middle of.
+pub const SLOTS: usize = 32;
 
-fn set_policy(enabled: Enabled, mode: FaultMode) {
+/// Sets who gets blocks, and when.
+pub fn set_policy(enabled: Enabled, mode: FaultMode) {
     gate::call(move || {
         memory::manager().policy().set_enabled(enabled);
         memory::manager().policy().set_fault_mode(mode);
     });
 }
 
-fn slots(count: usize) -> Mapping {
+/// Memory of `count` slots.
+pub fn slots(count: usize) -> Mapping {
     map(count * BLOCK_SIZE).expect("RAM has room for the benchmark")
 }
 
-fn touch(memory: &mut Mapping, offset: usize) {
+/// Stores a byte `offset` bytes into `memory`.
+pub fn touch(memory: &mut Mapping, offset: usize) {
     // SAFETY: `offset` is in the mapping, which is borrowed mutably; volatile, so that the store is made.
     unsafe { memory.as_mut_slice().as_mut_ptr().add(offset).write_volatile(1) }
 }

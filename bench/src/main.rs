@@ -5,6 +5,8 @@
 extern crate alloc;
 
 #[cfg(target_os = "none")]
+mod collapse;
+#[cfg(target_os = "none")]
 mod faults;
 #[cfg(target_os = "none")]
 mod lookup;
@@ -19,13 +21,18 @@ ashlar::entry!(main);
 
 /// What is measured in guest instructions, by one core: exact, the same on every run.
 #[cfg(target_os = "none")]
-const EXACT: [(&str, fn()); 10] = [
+const EXACT: [(&str, fn()); 15] = [
     ("eager", faults::eager),
     ("pool", faults::pool),
     ("group", faults::group),
     ("fill", faults::fill_slot),
     ("page", faults::page),
     ("split", faults::splits),
+    ("collapse", collapse::scattered_pages),
+    ("promote", collapse::promote),
+    ("unmap", collapse::unmap),
+    ("pin", collapse::pin),
+    ("dissolve", collapse::dissolve),
     ("lookup", lookup::measure),
     ("switch", threads::context_switch),
     ("spawn", threads::spawn_join),

@@ -1,17 +1,22 @@
 //! The application's memory, by itself: mappings beside the heap, and what is in blocks.
 
 use crate::arch::aarch64::{gate, memory};
-use crate::mm::address::{PAGE_SIZE, VirtAddr};
+use crate::mm::address::PAGE_SIZE;
 use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ops::Range;
 use core::ptr::with_exposed_provenance_mut;
+use core::time::Duration;
 
+pub use super::collapse::CollapseReport;
+pub use super::pin::Pin;
 pub use super::report::{Report, report};
-pub use crate::mm::huge::HugePolicy;
+pub use crate::mm::address::{PhysAddr, VirtAddr};
+pub use crate::mm::huge::{Collapsed, HugePolicy};
 pub use crate::mm::mmu::Access;
+pub use crate::mm::pin::{PinError, PinRequest};
 pub use crate::mm::report::Usage;
-pub use crate::mm::{FaultError, MapRequest, MemoryError};
+pub use crate::mm::{FaultError, MapRequest, MemoryError, Refusal};
 
 /// Whole pages of memory of one's own, which read as zero at first. Dropping it unmaps them.
 ///
@@ -174,19 +179,61 @@ impl Mapping {
         self.for_range(range, move |start, length| memory::manager().advise(start, length, policy))
     }
 
+    /// Makes blocks of the slots (each 2 MiB, aligned) in `range`, now and whatever it copies (Linux: `MADV_COLLAPSE`); holes
+    /// become zeros. `transparent_hugepage=never` is not asked, the region's own wish for pages is. Other threads go on: one that
+    /// touches a page on its way waits for a copy of 64 KiB at most. Once `deadline` has passed, what was reached stays.
+    ///
+    /// # Errors
+    ///
+    /// An empty range. What became of each slot is in the report.
+    ///
+    /// # Panics
+    ///
+    /// When `range` leaves the mapping.
+    pub fn collapse(&mut self, range: Range<usize>, deadline: Option<Duration>) -> Result<CollapseReport, MemoryError> {
+        let (start, length) = self.pages_around(range);
+        if length == 0 {
+            return Err(MemoryError::Empty);
+        }
+        CollapseReport::of(start, length, deadline)
+    }
+
+    /// Pins the pages that `range` touches, for a device; those that are not present are made so. The pin may outlive the mapping.
+    ///
+    /// # Errors
+    ///
+    /// What the device wants to do is not allowed, a page cannot be had, or would have to move first and cannot: [`PinError`] says
+    /// which, and where.
+    ///
+    /// # Panics
+    ///
+    /// When `range` leaves the mapping.
+    pub fn pin(&self, range: Range<usize>, request: PinRequest) -> Result<Pin, PinError> {
+        self.require_inside(&range);
+        Pin::new(self.start + range.start as u64, range.len(), request)
+    }
+
+    /// The whole pages around `range`.
+    fn pages_around(&self, range: Range<usize>) -> (VirtAddr, usize) {
+        self.require_inside(&range);
+        let first = range.start - range.start % PAGE_SIZE;
+        let end = if range.is_empty() { first } else { range.end.next_multiple_of(PAGE_SIZE) };
+        (self.start + first as u64, end - first)
+    }
+
+    #[track_caller]
+    fn require_inside(&self, range: &Range<usize>) {
+        assert!(range.start <= range.end && range.end <= self.length, "{range:?} of {} bytes", self.length);
+    }
+
     /// Calls `act` in kernel mode with the whole pages around `range`, unless it is empty.
     fn for_range<E: 'static>(
         &self,
         range: Range<usize>,
         act: impl FnOnce(VirtAddr, usize) -> Result<(), E> + 'static,
     ) -> Result<(), E> {
-        assert!(range.start <= range.end && range.end <= self.length, "{range:?} of {} bytes", self.length);
-        if range.is_empty() {
-            return Ok(());
-        }
-        let first = range.start - range.start % PAGE_SIZE;
-        let (start, length) = (self.start + first as u64, range.end.next_multiple_of(PAGE_SIZE) - first);
-        gate::call(move || act(start, length))
+        let (start, length) = self.pages_around(range);
+        if length == 0 { Ok(()) } else { gate::call(move || act(start, length)) }
     }
 
     /// Splits it in two: `self` keeps the first `at` bytes, the rest is returned. The memory stays as it is.
@@ -225,6 +272,31 @@ impl Drop for Mapping {
             log::warn!("{length} bytes at {start} stay mapped: {error}");
         }
     }
+}
+
+/// As [`Mapping::collapse`], for the pages that `bytes` touch, wherever they come from: the heap, for instance.
+///
+/// # Errors
+///
+/// No bytes, or addresses that are not the application's.
+pub fn collapse(bytes: *const [u8], deadline: Option<Duration>) -> Result<CollapseReport, MemoryError> {
+    let start = VirtAddr(bytes.cast::<u8>().addr() as u64);
+    if bytes.is_empty() {
+        return Err(MemoryError::Empty);
+    }
+    let outside = MemoryError::OutsideSpace { address: start, length: bytes.len() };
+    let pages = crate::mm::address::pages_covering(start, bytes.len()).ok_or(outside)?;
+    let first = start.align_down(PAGE_SIZE);
+    CollapseReport::of(first, (pages.end - pages.start) as usize * PAGE_SIZE, deadline)
+}
+
+/// As [`Mapping::pin`], for the pages that `bytes` touch, wherever they come from.
+///
+/// # Errors
+///
+/// As there; and addresses that are not mapped.
+pub fn pin(bytes: *const [u8], request: PinRequest) -> Result<Pin, PinError> {
+    Pin::new(VirtAddr(bytes.cast::<u8>().addr() as u64), bytes.len(), request)
 }
 
 /// Whether the byte at `pointer` is in a block: mapped by one block descriptor. Any address may be asked for; memory

@@ -26,7 +26,7 @@
 //! | `output` | files on the host |
 //! | `thread` | threads on all cores, as `std::thread` has them |
 //! | `time` | monotonic time, the date |
-//! | `memory` | mappings, what is in blocks, counts, a report |
+//! | `memory` | mappings, blocks on demand, pins for devices, what is in blocks, counts, a report |
 //! | [`sync`](crate::sync) | mutexes, condition variables, channels, values made once: as in `std::sync` |
 //!
 //! `main` runs in application mode, on a stack of up to 8 MiB with a guard page below it. The machine ends with `main`'s
@@ -37,6 +37,8 @@ pub mod clock;
 mod termination;
 
 #[cfg(target_os = "none")]
+mod collapse;
+#[cfg(target_os = "none")]
 pub mod heap;
 #[cfg(target_os = "none")]
 pub mod input;
@@ -44,6 +46,8 @@ pub mod input;
 pub mod memory;
 #[cfg(target_os = "none")]
 pub mod output;
+#[cfg(target_os = "none")]
+mod pin;
 #[cfg(target_os = "none")]
 pub mod report;
 #[cfg(target_os = "none")]

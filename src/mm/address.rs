@@ -16,6 +16,8 @@ pub const GROUP_SIZE: usize = PAGE_SIZE * PAGES_PER_GROUP;
 pub const BLOCK_SIZE: usize = 1 << BLOCK_SHIFT;
 /// Pages in a group.
 pub const PAGES_PER_GROUP: usize = 16;
+/// log2 of [`PAGES_PER_GROUP`].
+pub const GROUP_ORDER: u32 = PAGES_PER_GROUP.trailing_zeros();
 /// Pages in a slot, frames in a block, entries in a table.
 pub const PAGES_PER_SLOT: usize = 512;
 /// Groups in a slot.

@@ -97,6 +97,24 @@ impl Bits512 {
         Self::masks(range).any(|(word, mask)| self.0[word] & mask != 0)
     }
 
+    /// The 16 bits from `start` on, a multiple of 16.
+    #[inline]
+    pub const fn group(&self, start: usize) -> u16 {
+        (self.0[start / 64] >> (start % 64)) as u16
+    }
+
+    /// Sets those of the 16 bits from `start` on, a multiple of 16, that `bits` has set.
+    #[inline]
+    pub const fn set_group(&mut self, start: usize, bits: u16) {
+        self.0[start / 64] |= (bits as u64) << (start % 64);
+    }
+
+    /// Clears those of the 16 bits from `start` on, a multiple of 16, that `bits` has set.
+    #[inline]
+    pub const fn clear_group(&mut self, start: usize, bits: u16) {
+        self.0[start / 64] &= !((bits as u64) << (start % 64));
+    }
+
     /// How many bits are set.
     #[inline]
     pub const fn count(&self) -> usize {

@@ -7,6 +7,7 @@ use super::huge::HugePolicy;
 use super::mmu::{Access, Attributes, Entry, Level, Mmu};
 use super::slot::{LockedSlot, Mapping};
 use super::table::update::group_of;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -19,19 +20,38 @@ impl<M: Mmu> MemoryManager<M> {
     pub fn check(&self) {
         self.frames.check();
         let mut tables = 1 + self.count_level_two();
-        let mut frames = 0;
+        let (mut movable, mut settled) = (0, 0);
         for (number, handle) in self.directory.slots(0..LOWER_END / BLOCK_SIZE as u64) {
             let slot = LockedSlot::lock(self, number, handle);
             tables += !matches!(slot.state.mapping, Mapping::Empty) as usize;
-            frames += slot.state.away.count();
+            let unmovable = slot.away_frames().filter(|&frame| self.frames.is_unmovable(frame)).count();
+            movable += slot.state.away.count() - unmovable;
+            settled += unmovable;
             slot.check();
         }
         let records = self.slots.frames() + self.objects.frames() + self.directory.frames();
-        let records = records + self.regions.read().frames();
+        let records = records + self.pins.frames() + self.regions.read().frames();
         let statistics = self.frames.statistics();
-        assert_eq!(statistics.unmovable, tables + records, "unmovable frames are the tables and the records");
-        assert_eq!(statistics.movable, frames, "movable frames are the pages away from home");
+        assert_eq!(
+            statistics.unmovable,
+            tables + records + settled,
+            "unmovable frames are tables, records, pinned pages"
+        );
+        assert_eq!(statistics.movable, movable, "movable frames are the pages away from home");
+        self.check_pins();
         self.check_charge();
+    }
+
+    /// The pins of frames are those of the pins that there are (PI-1).
+    fn check_pins(&self) {
+        let mut pins = BTreeMap::<u64, u32>::new();
+        for (first, count) in self.pinned_extents() {
+            (first.0..first.0 + count as u64).for_each(|frame| *pins.entry(frame).or_default() += 1);
+        }
+        for (&frame, &count) in &pins {
+            assert_eq!(self.frames.pins(Frame(frame)), count, "PI-1: pins of {:?}", Frame(frame));
+        }
+        assert_eq!(self.frames.statistics().pinned, pins.len(), "PI-1: frames that are pinned");
     }
 
     fn count_level_two(&self) -> usize {
@@ -95,6 +115,11 @@ impl<M: Mmu> LockedSlot<'_, M> {
         } else {
             assert!(state.away == state.present, "SL-2: slot {number:#x} has no home");
         }
+    }
+
+    /// The frames of pages that are not at home.
+    fn away_frames(&self) -> impl Iterator<Item = Frame> + '_ {
+        self.state.away.runs().flatten().map(|index| self.leaf(index).expect("an away page is present").0)
     }
 
     fn check_page(&self, index: usize) {

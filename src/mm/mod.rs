@@ -32,6 +32,7 @@ pub mod huge;
 mod idle;
 pub mod mmu;
 pub mod object;
+pub mod pin;
 mod refusal;
 pub mod region_map;
 pub mod report;
@@ -43,6 +44,7 @@ pub mod space;
 pub mod stats;
 pub mod table;
 mod touch;
+pub mod walk;
 
 pub use refusal::Refusal;
 pub use space::{MapRequest, Region};
@@ -57,6 +59,7 @@ use huge::Policy;
 use idle::Idle;
 use mmu::{Access, Mmu};
 use object::Object;
+use pin::PinRecord;
 use region_map::RegionMap;
 use slab::Slab;
 use slot::Slot;
@@ -78,6 +81,7 @@ pub struct MemoryManager<M: Mmu> {
     regions: RankedRw<RegionMap<Region>>,
     objects: Slab<Object>,
     slots: Slab<Slot>,
+    pins: Slab<PinRecord>,
     slot_caches: SlotCaches,
     directory: Directory,
     /// Held while a GiB of addresses gets its level-1 entry and its part of the directory.
@@ -225,6 +229,7 @@ impl<M: Mmu> MemoryManager<M> {
             regions: RankedRw::new(Rank::Region, RegionMap::new()),
             objects: Slab::new(),
             slots: Slab::new(),
+            pins: Slab::new(),
             slot_caches: SlotCaches::new(),
             directory: Directory::new(),
             opening: Ranked::new(Rank::Directory, ()),

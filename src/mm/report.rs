@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
-use super::address::{BLOCK_SIZE, GROUP_SIZE, LOWER_END, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, VirtAddr};
+use super::address::{BLOCK_SIZE, GROUP_SIZE, LOWER_END, PAGE_SIZE, PAGES_PER_SLOT, VirtAddr};
 use super::bits::Bits512;
 use super::mmu::{Entry, Level, Mmu};
-use super::slot::{LockedSlot, Mapping};
+use super::walk::Size;
 use arrayvec::ArrayVec;
 use core::fmt;
 use core::ops::Range;
@@ -56,28 +56,15 @@ impl<M: Mmu> MemoryManager<M> {
         for index in 0..PAGES_PER_SLOT {
             usage.tables += self.machine.read_entry(self.root, index, Level::One).is_valid() as usize;
         }
-        for (number, handle) in self.directory.slots(0..LOWER_END / BLOCK_SIZE as u64) {
-            let slot = LockedSlot::lock(self, number, handle);
-            match slot.state.mapping() {
-                Mapping::Empty => {}
-                Mapping::Block { .. } => {
-                    usage.blocks += 1;
-                    usage.tables += 1;
-                }
-                Mapping::Table(table) => {
-                    usage.tables += 1;
-                    let groups = (0..PAGES_PER_SLOT).step_by(PAGES_PER_GROUP).filter(|&index| {
-                        let entry = self.machine.read_entry(table, index, Level::Three);
-                        matches!(entry, Entry::Page { contiguous: true, .. })
-                    });
-                    let groups = groups.count();
-                    usage.groups += groups;
-                    usage.pages += slot.state.present().count() - groups * PAGES_PER_GROUP;
-                }
+        let mut last = None;
+        self.walk(0..LOWER_END / PAGE_SIZE as u64, |leaf| {
+            usage.tables += (last.replace(leaf.page.slot()) != Some(leaf.page.slot())) as usize;
+            match leaf.size {
+                Size::Block => usage.blocks += 1,
+                Size::Group => usage.groups += 1,
+                Size::Page => usage.pages += 1,
             }
-            drop(slot);
-            crate::sync::breathe();
-        }
+        });
         usage
     }
 

@@ -251,12 +251,36 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
     }
 
+    /// Whether the frame of page `index` in the home is pinned, and not in use: its page went away, and a device may still
+    /// write to it.
+    #[inline]
+    pub(super) fn is_orphan(&self, home: Block, index: usize) -> bool {
+        self.mm.frames.is_pinned(home)
+            && (!self.state.present.get(index) || self.state.away.get(index))
+            && self.mm.frames.pins(home.frame(index)) > 0
+    }
+
     pub(super) fn count_absent(&self, home: Block) {
         let at_home = match self.state.away.is_empty() {
             true => self.state.present.count(),
             false => self.state.at_home().count(),
         };
         self.mm.frames.set_absent(home, PAGES_PER_SLOT - at_home);
+    }
+
+    /// Brings the record of the home in line with what is in it by now; without a page in it, the home ends.
+    pub(super) fn account_home(&mut self) {
+        let Some(home) = self.state.home else { return };
+        if self.state.at_home().is_empty() {
+            self.mm.frames.end_home(home);
+            self.state.home = None;
+            self.state.zeroed = 0;
+            return;
+        }
+        self.count_absent(home);
+        if self.mm.frames.absent(home) != Some(0) && self.mm.frames.defer(home) {
+            self.mm.counters.thp_deferred_split_page.increment();
+        }
     }
 
     /// Unmaps the present pages of `range`. Frames at home become absent, others are freed; a slot without pages loses its
@@ -302,18 +326,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         self.mm.settle(&mut pending);
         self.state.present = rest;
         self.state.away = self.state.away.and(&rest);
-        if let Some(home) = self.state.home {
-            if self.state.at_home().is_empty() {
-                self.mm.frames.end_home(home);
-                self.state.home = None;
-                self.state.zeroed = 0;
-            } else {
-                self.count_absent(home);
-                if self.mm.frames.defer(home) {
-                    self.mm.counters.thp_deferred_split_page.increment();
-                }
-            }
-        }
+        self.account_home();
     }
 
     /// Hands the away frames of `range` to `pending` until that is full; returns how far it came.

@@ -11,7 +11,7 @@
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
-use super::address::{Block, Frame, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
+use super::address::{Block, Frame, GROUP_ORDER, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
 use super::fault::{Attempt, Target};
 use super::frame::{Class, Home};
 use super::huge::FaultMode;
@@ -20,9 +20,6 @@ use super::slot::{LockedSlot, Mapping};
 use super::table::Place;
 use super::table::update::group_of;
 use core::ops::Range;
-
-/// log2 of the frames of a group.
-const GROUP_ORDER: u32 = PAGES_PER_GROUP.trailing_zeros();
 
 impl<M: Mmu> MemoryManager<M> {
     /// Zeroes `block` outside the slot's lock, while the slot says that it is being filled, and maps it.
@@ -162,6 +159,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let fits = covered.start <= group.start && group.end <= covered.end;
         if target.huge && fits && self.group_is_free(group.start) {
             let frame = match self.state.home {
+                Some(home) if self.has_orphan(home, group.clone()) => None,
                 Some(home) => Some(home.frame(group.start)),
                 None => self.mm.frames.allocate(GROUP_ORDER, Class::Movable),
             };
@@ -172,11 +170,11 @@ impl<M: Mmu> LockedSlot<'_, M> {
                 counters.pgfault_group.increment();
                 return true;
             }
-            counters.group_fault_fallback.increment();
+            counters.group_fault_fallback.add(self.state.home.is_none().into());
         }
         let frame = match self.state.home {
-            Some(home) => home.frame(index),
-            None => match self.mm.frames.allocate(0, Class::Movable) {
+            Some(home) if !self.is_orphan(home, index) => home.frame(index),
+            _ => match self.mm.frames.allocate(0, Class::Movable) {
                 Some(frame) => frame,
                 None => return false,
             },
@@ -188,9 +186,15 @@ impl<M: Mmu> LockedSlot<'_, M> {
         true
     }
 
+    /// Whether a frame of the absent pages `range` in the home must not be used yet.
+    #[inline]
+    pub(super) fn has_orphan(&self, home: Block, mut range: Range<usize>) -> bool {
+        self.mm.frames.is_pinned(home) && range.any(|index| self.is_orphan(home, index))
+    }
+
     /// Sees to it that the frames from `frame` on, for absent pages `range` of one group, hold zeros.
     #[inline]
-    fn clean(&self, frame: Frame, range: Range<usize>) {
+    pub(super) fn clean(&self, frame: Frame, range: Range<usize>) {
         if self.state.is_zeroed(range.start / PAGES_PER_GROUP) {
             self.mm.counters.zeroed_group_hit.increment();
         } else {
@@ -205,6 +209,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let mut groups = (1..=GROUPS_PER_SLOT).map(|ahead| (index / PAGES_PER_GROUP + ahead) % GROUPS_PER_SLOT);
         if let Some(group) = groups.find(|&group| self.state.is_untouched(group)) {
             let group = group_of(group * PAGES_PER_GROUP);
+            if self.has_orphan(home, group.clone()) {
+                return;
+            }
             self.clean(home.frame(group.start), group.clone());
             self.install(table, group.clone(), home.frame(group.start), attributes);
         }

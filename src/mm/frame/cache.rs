@@ -303,6 +303,35 @@ impl Frames {
         true
     }
 
+    /// Gives single frames back, movable ones for the most part: as [`Frames::free`] for each, with the cache locked once.
+    ///
+    /// # Panics
+    ///
+    /// When one is not in use by itself.
+    pub fn free_all(&self, frames: &[Frame]) {
+        let mut cache = self.cache();
+        let (list, limit) = cache.list::<0>(Class::Movable);
+        let (in_use, cached) = (FrameState::InUse(Class::Movable), FrameState::Cached(Class::Movable));
+        let mut kept = 0;
+        for &frame in frames {
+            let entry = self.table.known_entry(frame);
+            if limit == 0 || !entry.change(in_use, cached) {
+                break;
+            }
+            self.tell_freed(frame, 1);
+            list.push(frame, entry);
+            kept += 1;
+        }
+        if list.count > limit {
+            let most = list.count - limit / 2;
+            self.drain_over(list.count, limit, |pool| drain_frames(list, most, 0, Class::Movable, pool));
+        }
+        self.scarcity.end();
+        drop(cache);
+        // What is pinned, or of the other class.
+        frames[kept..].iter().for_each(|&frame| self.free(frame, 0));
+    }
+
     /// Takes a block from a core's cache; the caller becomes its holder.
     #[inline]
     pub(super) fn pop_block(&self, cache: &mut Cache) -> Option<(Block, &'static SharedRecord)> {

@@ -16,7 +16,7 @@ use super::super::bits::Bits512;
 use super::entry::{BlockEntries, FrameState, Unpin};
 use super::pool::Pool;
 use super::table::Holder;
-use super::{Frames, Owner};
+use super::{Class, Frames, Owner};
 use crate::sync::switch;
 use core::sync::atomic::Ordering;
 
@@ -156,6 +156,12 @@ impl Frames {
     #[inline]
     pub fn pins(&self, frame: Frame) -> u32 {
         self.table.entry(frame).map_or(0, |entry| entry.pins())
+    }
+
+    /// Whether a frame that is in use can never be a part of a block of the application's.
+    #[inline]
+    pub fn is_unmovable(&self, frame: Frame) -> bool {
+        self.table.entry(frame).is_some_and(|entry| matches!(entry.state(), FrameState::InUse(Class::Unmovable)))
     }
 
     /// Whether any frame of a block is pinned, orphans among them. Takes no lock.

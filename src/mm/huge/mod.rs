@@ -7,11 +7,17 @@
 //! | dissolve | the home ends, its absent frames become free | refused while a frame is pinned |
 #![forbid(unsafe_code)]
 
+mod adopt;
+mod collapse;
 mod dissolve;
+mod migrate;
 mod policy;
 mod promote;
 mod reclaim;
 mod split;
 
+pub use collapse::Collapsed;
+pub(super) use migrate::Left;
+pub use migrate::Unit;
 pub use policy::{Enabled, FaultMode, HugePolicy, Policy};
 pub use split::SplitCause;

@@ -7,7 +7,7 @@
 use super::pending::Pending;
 use super::rule::{Change, change};
 use crate::mm::address::{Block, Frame, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
-use crate::mm::mmu::{Attributes, Entry, Level, Mmu};
+use crate::mm::mmu::{Access, Attributes, Entry, Level, Mmu};
 use crate::mm::stats::Counters;
 use core::ops::Range;
 
@@ -186,6 +186,143 @@ fn unfold<M: Mmu>(
         for (i, old) in group.clone().zip(olds) {
             let old = single(old);
             place(i).write(machine, if part.contains(&i) { change.apply(old) } else { old });
+        }
+        machine.publish();
+    });
+}
+
+/// The descriptors of a group, as they are while the slot's lock is held.
+pub struct Group {
+    /// Which group.
+    range: Range<usize>,
+    /// The pages that are valid, a bit each.
+    valid: u16,
+    frames: [Frame; PAGES_PER_GROUP],
+    attributes: [Attributes; PAGES_PER_GROUP],
+    contiguous: bool,
+}
+
+impl Group {
+    /// Reads the group that begins at index `start`.
+    pub fn read<M: Mmu>(machine: &M, table: Frame, start: usize) -> Self {
+        let mut group = Group {
+            range: group_of(start),
+            valid: 0,
+            frames: [Frame(0); PAGES_PER_GROUP],
+            attributes: [Attributes::new(Access::NONE); PAGES_PER_GROUP],
+            contiguous: false,
+        };
+        for offset in 0..PAGES_PER_GROUP {
+            let entry = machine.read_entry(table, group.range.start + offset, Level::Three);
+            if let Entry::Page { frame, attributes, contiguous } = entry {
+                group.valid |= 1 << offset;
+                group.frames[offset] = frame;
+                group.attributes[offset] = attributes;
+                group.contiguous |= contiguous;
+            }
+        }
+        group
+    }
+
+    /// The frames of the valid pages in `pages`, with their offsets in the group.
+    pub fn frames(&self, pages: u16) -> impl Iterator<Item = (usize, Frame)> + '_ {
+        bits(pages & self.valid).map(|offset| (offset, self.frames[offset]))
+    }
+
+    /// The frame of a valid page after `moves`.
+    fn frame_after(&self, moves: Move, offset: usize) -> Frame {
+        if moves.pages >> offset & 1 != 0 { moves.to(offset) } else { self.frames[offset] }
+    }
+
+    /// Whether the 16 pages can be one translation after `moves`.
+    fn folds(&self, moves: Move) -> bool {
+        let first = self.frame_after(moves, 0);
+        let follows = |offset: usize| {
+            self.frame_after(moves, offset) == first + offset as u64 && self.attributes[offset] == self.attributes[0]
+        };
+        self.valid == u16::MAX && first.0.is_multiple_of(PAGES_PER_GROUP as u64) && (1..PAGES_PER_GROUP).all(follows)
+    }
+}
+
+/// The places of the bits set in `bits`, in ascending order.
+fn bits(mut bits: u16) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let next = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(next)
+    })
+}
+
+/// Where pages of a group move to.
+#[derive(Clone, Copy, Debug)]
+pub struct Move {
+    /// Which of the group's pages, a bit each.
+    pub pages: u16,
+    /// The frame of the first page of the group, if that moves; the others follow it.
+    base: u64,
+}
+
+impl Move {
+    /// Page `index` and those after it move to `first` and the frames after it: `count` pages, all in one group.
+    pub fn new(index: usize, count: usize, first: Frame) -> Self {
+        let offset = index % PAGES_PER_GROUP;
+        let pages = ((1_u32 << count) - 1) << offset;
+        Move { pages: pages as u16, base: first.0.wrapping_sub(offset as u64) }
+    }
+
+    /// The same, of `pages` alone.
+    pub fn of(self, pages: u16) -> Self {
+        Move { pages: self.pages & pages, ..self }
+    }
+
+    /// Where the page at `offset` in the group moves to.
+    fn to(self, offset: usize) -> Frame {
+        Frame(self.base.wrapping_add(offset as u64))
+    }
+
+    /// Whether the group's first page would move to `frame`.
+    pub fn leads_to(self, frame: Frame) -> bool {
+        self.base == frame.0
+    }
+
+    /// The pages that move, by their offsets in the group, and where to.
+    pub fn iter(self) -> impl Iterator<Item = (usize, Frame)> {
+        bits(self.pages).map(move |offset| (offset, self.to(offset)))
+    }
+}
+
+/// Moves pages of a group of the level-3 `table`, all of them valid. Breaks, copies, makes: from the break on no core can write to
+/// the old frames, so that the copy is all there is, and an exclusive store fails. The group gets the contiguous bit where that
+/// is possible then. The old frames are the caller's, and no translation leads to them.
+pub fn move_pages<M: Mmu>(machine: &M, counters: &Counters, table: Frame, first: Page, old: &Group, moves: Move) {
+    debug_assert!(moves.pages & !old.valid == 0, "a page to be moved is not valid");
+    let folds = old.folds(moves);
+    // The contiguous bit changes in all of them.
+    let changes = if old.contiguous || folds { old.valid } else { moves.pages };
+    let place = |offset: usize| {
+        let index = old.range.start + offset;
+        Place { table, level: Level::Three, page: first + index as u64 }
+    };
+    let mut pending = Pending::new();
+    machine.without_interrupts(|| {
+        for offset in bits(changes) {
+            place(offset).write(machine, Entry::Invalid);
+        }
+        let (from, to) = (changes.trailing_zeros() as u64, 16 - changes.leading_zeros() as u64);
+        let start = first.0 + old.range.start as u64;
+        pending.pages(start + from..start + to);
+        pending.invalidate(machine, counters);
+        for (offset, frame) in moves.iter() {
+            machine.copy(old.frames[offset], frame, 1);
+            if old.attributes[offset].access.execute {
+                machine.sync_code(frame, 1);
+            }
+        }
+        // What was copied is visible before a walk can lead another core to it.
+        machine.publish();
+        for offset in bits(changes) {
+            let (frame, attributes) = (old.frame_after(moves, offset), old.attributes[offset]);
+            place(offset).write(machine, Entry::Page { frame, attributes, contiguous: folds });
         }
         machine.publish();
     });

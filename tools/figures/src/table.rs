@@ -18,7 +18,7 @@ const fn figure(name: &'static str, unit: &'static str, bound: Option<f64>, peer
 }
 
 /// In the order of the table.
-pub const FIGURES: [Figure; 18] = [
+pub const FIGURES: [Figure; 24] = [
     figure("boot_to_app", "instructions", Some(3e6), Some(459e6)),
     figure("fault_slot_eager", "instructions", Some(76_000.0), Some(161_700.0)),
     figure("fault_slot_eager_beyond_zeroing", "instructions", Some(2_000.0), Some(30_000.0)),
@@ -28,6 +28,13 @@ pub const FIGURES: [Figure; 18] = [
     figure("fault_page", "instructions", Some(1_000.0), Some(2_691.0)),
     figure("split_release", "instructions", Some(4_000.0), Some(29_700.0)),
     figure("split_protect", "instructions", Some(4_000.0), Some(35_800.0)),
+    figure("munmap_4k", "instructions", Some(5_000.0), Some(38_300.0)),
+    figure("promote", "instructions", Some(3_000.0), None),
+    figure("collapse_slot", "instructions", Some(400_000.0), Some(1_563_000.0)),
+    // There the whole collapse holds up who touches the memory.
+    figure("collapse_stall", "instructions", Some(20_000.0), Some(1_563_000.0)),
+    figure("pin_page", "instructions", Some(500.0), None),
+    figure("dissolve", "instructions", Some(6_000.0), None),
     figure("lock_waits_per_fault", "waits", Some(0.0), None),
     figure("retries_per_fault", "retries", Some(0.0), None),
     figure("context_switch", "instructions", Some(600.0), None),

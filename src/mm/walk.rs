@@ -1,0 +1,108 @@
+//! Walks over the application's memory, by address and by frame.
+//!
+//! Code that knows pages only calls `LockedSlot::page_table`, which splits a block on the way and cannot fail. Code that knows
+//! blocks, as here, tests the level-2 descriptor without a lock, takes the slot's lock, and tests again: until it lets go, no
+//! block is split and none is made (`transhuge.rst`, *Locking in hugepage aware code*).
+//!
+//! - **WA-1** Under a slot's lock its descriptors, its home and the frames of its present pages stay as they are; without
+//!   it, whatever was read may be old. Level-2 tables live as long as the manager, so that the first test is always of a
+//!   descriptor; a level-3 table may be gone, so that nothing is read there without the lock.
+//! - **WA-2** From a frame to its page: the frame's entry names a slot, and that may be old; the slot's lock is only tried;
+//!   under it, the page's descriptor is what says whether the page is in the frame. Slot records are never freed, so an old
+//!   name is some slot's.
+#![forbid(unsafe_code)]
+
+use super::MemoryManager;
+use super::address::{Frame, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
+use super::mmu::{Attributes, Entry, Level, Mmu};
+use super::slab::Handle;
+use super::slot::{LockedSlot, Mapping};
+use core::ops::Range;
+
+/// One translation, as the application's accesses go by it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leaf {
+    /// First page of it in the range that is walked.
+    pub page: Page,
+    /// How many pages of the range it translates: up to 512 of a block, 16 of a group, or 1.
+    pub pages: usize,
+    /// Frame of the first page.
+    pub frame: Frame,
+    /// How it is mapped.
+    pub attributes: Attributes,
+    /// What it is a part of.
+    pub size: Size,
+}
+
+/// Sizes of translations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Size {
+    /// A page descriptor.
+    Page,
+    /// 16 page descriptors with the contiguous bit.
+    Group,
+    /// A block descriptor.
+    Block,
+}
+
+impl<M: Mmu> MemoryManager<M> {
+    /// Calls `visit` for every translation of `pages`, in ascending order, each under the lock of its slot.
+    pub fn walk(&self, pages: Range<u64>, mut visit: impl FnMut(Leaf)) {
+        if pages.is_empty() {
+            return;
+        }
+        for (number, handle) in self.directory.slots(Page(pages.start).slot()..Page(pages.end - 1).slot() + 1) {
+            let first = Page(number * PAGES_PER_SLOT as u64);
+            let start = pages.start.saturating_sub(first.0) as usize;
+            let end = (pages.end - first.0).min(PAGES_PER_SLOT as u64) as usize;
+            match self.level_two(first).map(|place| place.read(&self.machine)) {
+                None | Some(Entry::Invalid) => {}
+                // Whichever it is, it may be the other by now.
+                Some(_) => LockedSlot::lock(self, number, handle).walk(start..end, &mut visit),
+            }
+            crate::sync::breathe();
+        }
+    }
+
+    /// Runs `operation` on the page that is in `frame`: its slot, locked, and its index there. `None` if no page is, or another
+    /// core has the slot: perhaps later.
+    pub(super) fn with_page_in<R>(
+        &self,
+        frame: Frame,
+        operation: impl FnOnce(&mut LockedSlot<'_, M>, usize) -> R,
+    ) -> Option<R> {
+        let (owner, index) = self.frames.owner(frame)?;
+        let handle = Handle::from_raw(owner.number())?;
+        let mut slot = LockedSlot::try_lock(self, self.slots.get(handle).number(), handle)?;
+        match slot.leaf(index) {
+            Some((at, _)) if at == frame => Some(operation(&mut slot, index)),
+            _ => None,
+        }
+    }
+}
+
+impl<M: Mmu> LockedSlot<'_, M> {
+    /// Calls `visit` for every translation of the pages `range` (indices).
+    fn walk(&self, range: Range<usize>, visit: &mut impl FnMut(Leaf)) {
+        let table = match self.state.mapping {
+            Mapping::Empty => return,
+            Mapping::Table(table) => table,
+            Mapping::Block { .. } => {
+                let (frame, attributes) = self.leaf(range.start).expect("a block maps all pages");
+                let page = self.first() + range.start as u64;
+                return visit(Leaf { page, pages: range.len(), frame, attributes, size: Size::Block });
+            }
+        };
+        let mut next = range.start;
+        while let Some(index) = self.state.present.next_set(next).filter(|&index| index < range.end) {
+            let entry = self.mm.machine.read_entry(table, index, Level::Three);
+            let (frame, attributes) = entry.leaf().expect("a present page has a descriptor");
+            let (size, end) = match entry {
+                Entry::Page { contiguous: true, .. } => (Size::Group, (index / PAGES_PER_GROUP + 1) * PAGES_PER_GROUP),
+                _ => (Size::Page, index + 1),
+            };
+            next = end.min(range.end);
+            visit(Leaf { page: self.first() + index as u64, pages: next - index, frame, attributes, size });
+        }
+    }
+}
