@@ -258,7 +258,7 @@ impl Model {
         common::set_core(random.index(self.cores));
         let before = frames.statistics();
         if random.index(100) < pressure {
-            match random.index(12) {
+            match random.index(13) {
                 0 | 1 => match frames.allocate_block() {
                     Some(block) => {
                         assert!(self.is_free(block.frame(0).0, 512), "{block:?} was not free");
@@ -306,6 +306,25 @@ impl Model {
                         }
                         None => assert_eq!(self.zeroed, 0, "refused a zeroed block, and there is one"),
                     }
+                }
+                11 => {
+                    let (start, end) = (self.ram[0].start, self.ram.last().unwrap().end);
+                    let end = start + random.below(end - start + 1);
+                    let limit = PhysAddr(end * PAGE_SIZE as u64 + random.below(PAGE_SIZE as u64));
+                    let class = if random.index(4) == 0 { Class::Unmovable } else { Class::Movable };
+                    match frames.allocate_below(limit, class) {
+                        Some(frame) => {
+                            assert!(frame.0 < end && self.may_give(frame.0, 1), "{frame:?}");
+                            self.singles.insert(frame.0, Single { class, pins: 0, orphan: false, owner: None });
+                        }
+                        None => {
+                            let one =
+                                self.has_run(1, |frame| frame < end && !self.isolated.contains_key(&(frame / 512)));
+                            assert!(!one, "refused a frame below {limit}, and there is one");
+                        }
+                    }
+                    assert!(frames.zeroed() <= self.zeroed);
+                    self.zeroed = frames.zeroed();
                 }
                 3..=8 => {
                     let order = [0, 0, 0, 4, random.index(9) as u32][random.index(5)];
@@ -640,6 +659,44 @@ fn classes_keep_apart_until_nothing_else_is_left() {
     assert!(statistics.movable_spills + statistics.unmovable_spills > 0);
 }
 
+fn frames_below_a_limit_are_found_wherever_they_are() {
+    let frames = setup(&[GIB..GIB + 32 * MIB]);
+    frames.set_cache_limits(CACHED);
+    let below = |limit: u64, class| frames.allocate_below(PhysAddr(limit), class);
+    assert_eq!(below(GIB, Class::Movable), None);
+    assert_eq!(below(GIB + 4095, Class::Movable), None, "not all of the frame");
+    frames.fail_after(1);
+    assert_eq!(below(GIB + 4096, Class::Movable), None);
+    // A free block is broken, the first one of the smallest run that begins there; then it is used up to the limit.
+    let first = PhysAddr(GIB).frame();
+    let limit = GIB + 2 * MIB + 3 * 4096 + 17;
+    let found: Vec<Frame> = core::iter::from_fn(|| below(limit, Class::Movable)).collect();
+    assert!(found.iter().map(|frame| frame.0).eq(first.0..first.0 + 515));
+    assert_eq!(frames.statistics().movable_spills, 0);
+    frames.check();
+    found[9..200].iter().for_each(|&frame| frames.free(frame, 0));
+    assert!((0..191).all(|_| below(limit, Class::Movable).is_some()), "what is in caches is found");
+    assert_eq!(below(limit, Class::Movable), None);
+    // A broken block of the class comes before a free one, and that before one of the other class.
+    let table = below(GIB + 32 * MIB, Class::Unmovable).unwrap();
+    let broken = below(GIB + 32 * MIB, Class::Movable).unwrap();
+    assert_eq!(broken, first + 515);
+    assert_eq!(frames.statistics().unmovable_spills, 0);
+    frames.free(found[7], 0);
+    assert_eq!(below(limit, Class::Unmovable), Some(found[7]), "with nothing else left, it spills");
+    assert_eq!(frames.statistics().unmovable_spills, 1);
+    assert_ne!(table.block(), broken.block());
+    frames.check();
+    // Zeroed blocks are taken back.
+    let frames = setup(&[GIB..GIB + 32 * MIB]);
+    let blocks: Vec<Block> = core::iter::from_fn(|| frames.allocate_block()).collect();
+    let low = blocks.iter().copied().min().unwrap();
+    frames.put_zeroed(low);
+    assert_eq!(frames.allocate_below(low.frame(4).start(), Class::Movable), Some(low.frame(0)));
+    assert_eq!((frames.zeroed(), frames.statistics().movable_spills), (0, 0));
+    frames.check();
+}
+
 fn full_blocks_fill_up_and_free_ones_are_broken_last() {
     let frames = pool_of(&[GIB..GIB + 16 * MIB]);
     let blocks = frames.statistics().free_blocks();
@@ -798,6 +855,7 @@ ashlar_test::tests! {
     large_runs_stay_whole_while_smaller_ones_exist,
     classes_keep_apart_until_nothing_else_is_left,
     full_blocks_fill_up_and_free_ones_are_broken_last,
+    frames_below_a_limit_are_found_wherever_they_are,
     #[cfg(not(target_os = "none"))]
     misuse_is_a_bug,
     records_cost_what_they_should,

@@ -216,6 +216,21 @@ impl FreeSet {
         Some((index, found))
     }
 
+    /// The first free frame.
+    pub(super) fn lowest(&self) -> Option<usize> {
+        self.bits().next_set(0)
+    }
+
+    /// Takes the first free frame out. Keeps `counts` right.
+    pub(super) fn take_lowest(&mut self, counts: &mut RunCounts) -> Option<usize> {
+        let index = self.lowest()?;
+        let mut rest = self.bits();
+        rest.clear(index);
+        self.subtract_runs(counts);
+        *self = FreeSet::of(&rest, counts);
+        Some(index)
+    }
+
     /// Takes up to `most` frames out, more than none, all from one word, and what is in small runs first. Returns the first
     /// index of the word, and the frames as bits. Keeps `counts` right.
     #[inline]

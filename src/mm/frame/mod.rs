@@ -65,6 +65,7 @@
 //! - FR-10: exactly the blocks that are out of the pool as a whole are held by somebody: a user, the cache that has them in
 //!   its list, the stack of zeroed blocks. Homes are a user's.
 
+mod below;
 mod cache;
 mod check;
 mod entry;

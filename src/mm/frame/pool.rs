@@ -152,7 +152,7 @@ impl Pool {
     }
 
     /// Takes the first 2^`wanted` frames of the free run of 2^`order` at `block`; what is left are runs again.
-    fn split_run(&mut self, block: Block, order: u32, wanted: u32) {
+    pub(super) fn split_run(&mut self, block: Block, order: u32, wanted: u32) {
         self.remove_run(block, order);
         for order in (wanted..order).rev() {
             self.push_run(Block(block.0 + (1 << (order - BLOCK_ORDER))), order);
@@ -227,10 +227,24 @@ impl Pool {
     /// Breaks a free block for frames of `class`. It is in no list until something was taken from it.
     fn break_free_block(&mut self, class: Class) -> Option<Block> {
         let block = self.take_block()?;
+        self.break_block(block, class);
+        Some(block)
+    }
+
+    /// Breaks a block that was just taken out of the free runs, as [`Pool::break_free_block`].
+    #[inline]
+    pub(super) fn break_block(&mut self, block: Block, class: Class) {
         self.records.write_entries(block);
         self.statistics.free_runs[BLOCK_ORDER as usize] += 1;
         self.records.known(block).state = BlockState::Broken { class, free: FreeSet::FULL, listed: None };
-        Some(block)
+    }
+
+    /// Counts frames taken from a block of the other class.
+    pub(super) fn count_spill(&mut self, class: Class, count: u64) {
+        match class {
+            Class::Movable => self.statistics.movable_spills += count,
+            Class::Unmovable => self.statistics.unmovable_spills += count,
+        }
     }
 
     /// A block to take 2^`order` frames for `class` from: a broken one of its class, the fullest first; or a free one,
@@ -247,10 +261,7 @@ impl Pool {
             return None;
         }
         let (block, _) = self.broken[class.other() as usize].first_from(order)?;
-        match class {
-            Class::Movable => self.statistics.movable_spills += 1 << order,
-            Class::Unmovable => self.statistics.unmovable_spills += 1 << order,
-        }
+        self.count_spill(class, 1 << order);
         Some(block)
     }
 
