@@ -14,7 +14,7 @@ use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::{PinError, PinId, PinRequest};
 use ashlar::mm::{FaultError, MapRequest, Refusal};
 use core::ops::Range;
-use world::{MIB, World, assert_filled, fill, sizes};
+use world::{MIB, World, assert_filled, fill};
 
 const READ: PinRequest = PinRequest::new();
 const WRITE: PinRequest = READ.write();
