@@ -307,11 +307,14 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(())
     }
 
-    /// Cuts regions at both ends of `range`. Fails before it changes anything.
+    /// Cuts regions at both ends of `range`. Fails before it changes anything; ends that cut none need no memory, so that
+    /// whole regions can be unmapped when there is none.
     fn cut(&self, range: &Range<u64>) -> Result<(), MemoryError> {
         let mut regions = self.regions.write();
-        regions.reserve(&self.source(), 2).map_err(|_| MemoryError::NoMemory)?;
-        for at in [range.start, range.end] {
+        let ends = [range.start, range.end];
+        let cuts = ends.iter().filter(|&&at| regions.find(at).is_some_and(|(found, _)| found.start < at)).count();
+        regions.reserve(&self.source(), cuts).map_err(|_| MemoryError::NoMemory)?;
+        for at in ends {
             if let Some(region) = regions.cut(&self.source(), at).expect("reserved") {
                 self.count_region(region.object, 1);
             }
