@@ -6,6 +6,7 @@ use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{PAR_EL1, Readable};
 use ashlar::arch::aarch64::{gate, memory::manager};
 use ashlar::memory::{self, Access, FaultError, HugePolicy, Mapping, MemoryError, is_huge};
+use ashlar::mm::Refusal;
 use ashlar::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, PhysAddr, VirtAddr};
 use ashlar::mm::frame::Class;
 use ashlar::mm::mmu::Mmu;
@@ -17,7 +18,7 @@ use core::ops::Range;
 const WORDS: usize = PAGE_SIZE / 8;
 
 /// What [`fill`] puts into a word: no two of a mapping are the same, and none is zero.
-fn word(page: usize, word: usize) -> u64 {
+pub fn word(page: usize, word: usize) -> u64 {
     0x5EED << 48 | (page << 16 | word) as u64
 }
 
@@ -83,6 +84,11 @@ pub fn protect(mapping: &Mapping, pages: Range<usize>, access: Access) -> Result
 /// Unmaps a range as it is given.
 pub fn unmap(start: VirtAddr, length: usize) -> Result<(), MemoryError> {
     gate::call(move || manager().unmap(start, length))
+}
+
+/// Gives the block behind `address` up.
+pub fn dissolve(address: VirtAddr) -> Result<usize, Refusal> {
+    gate::call(move || manager().dissolve(address))
 }
 
 /// What the memory manager would do about an access at `address`.
