@@ -43,11 +43,17 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| byte == 0)
 }
 
-/// Looks at every byte: pages in one of the ranges `zero` hold zeros, all others what [`fill`] put there.
+/// Looks at every byte: all pages hold what [`fill`] put there.
 #[track_caller]
-pub fn assert_filled_but(mapping: &Mapping, zero: &[Range<usize>]) {
+pub fn assert_filled(mapping: &Mapping) {
+    assert_filled_but(mapping, |_| false);
+}
+
+/// Looks at every byte: pages that `zero` says yes to hold zeros, all others what [`fill`] put there.
+#[track_caller]
+pub fn assert_filled_but(mapping: &Mapping, zero: impl Fn(usize) -> bool) {
     for (page, bytes) in mapping.as_slice().chunks_exact(PAGE_SIZE).enumerate() {
-        if zero.iter().any(|zero| zero.contains(&page)) {
+        if zero(page) {
             assert!(is_zero(bytes), "page {page} is not zero");
         } else {
             assert!(is_filled(bytes, page), "page {page} is not as it was left");
@@ -89,6 +95,38 @@ pub fn unmap(start: VirtAddr, length: usize) -> Result<(), MemoryError> {
 /// Gives the block behind `address` up.
 pub fn dissolve(address: VirtAddr) -> Result<usize, Refusal> {
     gate::call(move || manager().dissolve(address))
+}
+
+/// Where frames are, as far as it fits into registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counts {
+    /// Free, wherever.
+    pub unused: usize,
+    /// In use by themselves.
+    pub movable: usize,
+    /// Absent from their homes.
+    pub absent: usize,
+    /// Freed while pinned.
+    pub orphans: usize,
+    /// Blocks that are homes.
+    pub homes: usize,
+    /// Blocks that are free.
+    pub free_blocks: usize,
+}
+
+/// Counts the frames.
+pub fn frames() -> Counts {
+    gate::call(|| {
+        let all = manager().frames().statistics();
+        Counts {
+            unused: all.unused(),
+            movable: all.movable,
+            absent: all.absent,
+            orphans: all.orphans,
+            homes: all.homes,
+            free_blocks: all.free_blocks(),
+        }
+    })
 }
 
 /// What the memory manager would do about an access at `address`.
