@@ -136,7 +136,7 @@ fn homes_leave_the_queue_before_they_came_to_it() {
     frames.end_home(homes[38]);
     assert_eq!(frames.dissolve(homes[37], &Bits512::EMPTY), Ok(512));
     frames.pin(homes[36].frame(0));
-    assert_eq!(frames.dissolve(homes[36], &Bits512::EMPTY), Err(Refusal::Pinned));
+    assert_eq!(frames.dissolve(homes[36], &Bits512::FULL), Err(Refusal::Pinned));
     frames.check();
     assert_eq!(frames.statistics().deferred, 36);
     for number in 2..=37 {

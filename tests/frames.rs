@@ -8,13 +8,13 @@ mod common;
 #[path = "common/frame_setup.rs"]
 mod frame_setup;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use ashlar::mm::Refusal;
 use ashlar::mm::address::{Block, Frame, PAGE_SIZE, PhysAddr};
 use ashlar::mm::bits::Bits512;
 use ashlar::mm::frame::{
-    CacheLimits, Class, FrameStatistics, Frames, FramesError, Home, MemoryMap, Owner, PHYSICAL_LIMIT,
+    CacheLimits, Class, FrameStatistics, Frames, FramesError, Home, MemoryMap, Occupant, Owner, PHYSICAL_LIMIT,
 };
 use common::Random;
 use core::ops::Range;
@@ -50,15 +50,34 @@ struct Model {
     blocks: BTreeMap<u64, Whole>,
     deferred: VecDeque<u64>,
     zeroed: usize,
+    /// Isolated blocks, and which of their frames a cache was given since.
+    isolated: BTreeMap<u64, BTreeSet<u64>>,
+    adopted: usize,
+    /// Whether frames are cached.
+    caches: bool,
     /// Simulated cores that the operations come from.
     cores: usize,
 }
 
 impl Model {
-    fn new(map: &MemoryMap, cores: usize) -> Model {
-        let ram = map.iter().map(|range| range.start.frame().0..range.end.frame().0).collect();
-        let (singles, blocks) = (BTreeMap::new(), BTreeMap::new());
-        Model { ram, singles, blocks, deferred: VecDeque::new(), zeroed: 0, cores }
+    fn new(map: &MemoryMap, caches: bool, cores: usize) -> Model {
+        Model {
+            ram: map.iter().map(|range| range.start.frame().0..range.end.frame().0).collect(),
+            singles: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            deferred: VecDeque::new(),
+            zeroed: 0,
+            isolated: BTreeMap::new(),
+            adopted: 0,
+            caches,
+            cores,
+        }
+    }
+
+    /// Whether the frames may have been handed out: they are free, and in no isolated block, unless a cache had them.
+    fn may_give(&self, start: u64, count: u64) -> bool {
+        let cached = |frame| self.isolated.get(&(frame / 512)).is_none_or(|cached| cached.contains(&frame));
+        self.is_free(start, count) && (start..start + count).all(cached)
     }
 
     fn is_free(&self, start: u64, count: u64) -> bool {
@@ -67,12 +86,17 @@ impl Model {
             && (start / 512..(start + count).div_ceil(512)).all(|block| !self.blocks.contains_key(&block))
     }
 
-    fn has_free_run(&self, count: u64) -> bool {
+    fn has_run(&self, count: u64, is_free: impl Fn(u64) -> bool) -> bool {
         self.ram.iter().any(|range| {
             let mut start = range.start.next_multiple_of(count);
             core::iter::from_fn(|| (start + count <= range.end).then(|| (start, start += count).0))
-                .any(|start| self.is_free(start, count))
+                .any(|start| self.is_free(start, count) && is_free(start))
         })
+    }
+
+    /// Whether there is a free run to be handed out.
+    fn has_free_run(&self, count: u64) -> bool {
+        self.has_run(count, |start| !self.isolated.contains_key(&(start / 512)))
     }
 
     fn free(&self) -> usize {
@@ -111,6 +135,17 @@ impl Model {
         for (&frame, single) in &self.singles {
             assert_eq!(frames.pins(Frame(frame)), single.pins);
             assert_eq!(frames.owner(Frame(frame)), single.owner);
+            let occupant = match single.owner {
+                Some((owner, page)) if single.class == Class::Movable && !single.orphan => {
+                    Occupant::Page { owner, page, pinned: single.pins > 0 }
+                }
+                _ => Occupant::Fixed,
+            };
+            assert_eq!(frames.occupant(Frame(frame)), occupant);
+        }
+        for frame in self.isolated.keys().flat_map(|block| block * 512..(block + 1) * 512) {
+            let free = frames.occupant(Frame(frame)) == Occupant::Free;
+            assert_eq!(free, self.is_free(frame, 1));
         }
         let mut homes = Vec::new();
         while let Some((block, owner)) = frames.next_home(homes.last().map(|&(block, _)| block)) {
@@ -130,8 +165,14 @@ impl Model {
         let all_in_the_pool = statistics.free == statistics.unused();
         for order in (0..9).filter(|_| all_in_the_pool) {
             let largest = statistics.free_runs[order..].iter().any(|&runs| runs > 0);
-            assert_eq!(largest, self.has_free_run(1 << order), "a free run of order {order}");
+            assert_eq!(largest, self.has_run(1 << order, |_| true), "a free run of order {order}");
         }
+    }
+
+    /// Whether the pool has a block to hand out, of the free runs that `statistics` count.
+    fn has_free_run_in(&self, statistics: &FrameStatistics) -> bool {
+        let isolated = self.isolated.keys().filter(|&&block| self.is_free(block * 512, 512)).count();
+        statistics.free_runs[9] as usize > isolated || statistics.free_runs[10..].iter().any(|&runs| runs > 0)
     }
 
     fn mark(&self, frames: &Frames) -> usize {
@@ -145,17 +186,20 @@ impl Model {
     /// An allocation of 2^`order` frames may have taken zeroed blocks, but only when nothing else would do.
     fn note_zeroed(&mut self, frames: &Frames, order: u32, before: &FrameStatistics) {
         let left = frames.zeroed();
-        let others = before.free_runs[order as usize..].iter().any(|&runs| runs > 0);
+        let others = self.isolated.is_empty() && before.free_runs[order as usize..].iter().any(|&runs| runs > 0);
         assert!(left == self.zeroed || left < self.zeroed && !others, "zeroed blocks were taken without need");
         self.zeroed = left;
     }
 
-    fn free_single(&mut self, frame: u64) {
+    fn free_single(&mut self, frame: u64, to_cache: bool) {
         let single = self.singles.get_mut(&frame).unwrap();
         if single.pins > 0 {
             *single = Single { orphan: true, owner: single.owner, ..single.clone() };
         } else {
             self.singles.remove(&frame);
+            if to_cache && let Some(cached) = self.isolated.get_mut(&(frame / 512)) {
+                cached.insert(frame);
+            }
         }
     }
 
@@ -167,6 +211,44 @@ impl Model {
             self.singles.insert(block * 512 + index as u64, orphan);
         }
         self.deferred.retain(|&other| other != block);
+    }
+
+    fn isolate(&mut self, frames: &Frames, block: u64) {
+        if frames.isolate(Block(block)) {
+            assert!(!self.isolated.contains_key(&block) && !self.blocks.contains_key(&block));
+            self.isolated.insert(block, BTreeSet::new());
+        }
+    }
+
+    /// Tries to make an isolated block a home.
+    fn adopt(&mut self, frames: &Frames, block: u64, random: &mut Random) {
+        let used = || self.singles.range(block * 512..(block + 1) * 512);
+        let first = used().find_map(|(_, single)| Some(single.owner?.0));
+        let new_owner = first.unwrap_or(owner(random.next() as u32 | 1));
+        let at_home = |(&frame, single): (&u64, &Single)| {
+            let owner = Some((new_owner, frame as usize % 512));
+            single.class == Class::Movable && !single.orphan && single.owner == owner
+        };
+        let expected = used().all(at_home).then(|| {
+            let mut pages = Bits512::EMPTY;
+            used().for_each(|(&frame, _)| pages.set(frame as usize % 512));
+            pages
+        });
+        assert_eq!(frames.adopt(Block(block), new_owner), expected);
+        let Some(pages) = expected else { return };
+        let mut whole = Whole { owner: Some(new_owner), absent: 512 - pages.count(), pins: BTreeMap::new() };
+        for index in pages.iter() {
+            let single = self.singles.remove(&(block * 512 + index as u64)).unwrap();
+            if single.pins > 0 {
+                whole.pins.insert(index, single.pins);
+            }
+        }
+        if whole.absent > 0 {
+            self.deferred.push_back(block);
+        }
+        self.blocks.insert(block, whole);
+        self.isolated.remove(&block);
+        self.adopted += 1;
     }
 
     /// One random operation, on the model and on `frames`. `pressure` of 100 is the share of those that take.
@@ -200,7 +282,7 @@ impl Model {
                     let Some(block) = frames.take_unzeroed() else {
                         let enough = self.zeroed >= self.mark(frames);
                         return assert!(
-                            enough || before.free < before.total / 8 + 512 || before.free_runs[9..] == [0; 10]
+                            enough || before.free < before.total / 8 + 512 || !self.has_free_run_in(&before)
                         );
                     };
                     assert!(self.is_free(block.frame(0).0, 512), "{block:?} was not free");
@@ -229,7 +311,7 @@ impl Model {
                     let Some(frame) = frames.allocate(order, class) else {
                         return assert!(!self.has_free_run(1 << order), "refused order {order}, and there is one");
                     };
-                    assert!(frame.0.is_multiple_of(1 << order) && self.is_free(frame.0, 1 << order), "{frame:?}");
+                    assert!(frame.0.is_multiple_of(1 << order) && self.may_give(frame.0, 1 << order), "{frame:?}");
                     for frame in frame.0..frame.0 + (1 << order) {
                         self.singles.insert(frame, Single { class, pins: 0, orphan: false, owner: None });
                     }
@@ -247,17 +329,26 @@ impl Model {
             }
             return;
         }
-        match random.index(20) {
+        match random.index(24) {
             0..=5 => {
                 // The largest aligned run around a frame that can be given back together, up to a random order.
                 let Some(frame) = any_key(&self.singles, random) else { return };
                 let order = random.index(6) as u32;
                 let start = frame & !((1 << order) - 1);
                 let can = |frame: u64| self.singles.get(&frame).is_some_and(|single| !single.orphan);
-                if (start..start + (1 << order)).all(can) {
-                    frames.free(Frame(start), order);
-                    (start..start + (1 << order)).for_each(|frame| self.free_single(frame));
+                if !(start..start + (1 << order)).all(can) {
+                    return;
                 }
+                let to_pool = order == 0 && random.index(4) == 0;
+                if to_pool {
+                    frames.free_to_pool(Frame(start));
+                    let pinned = self.singles[&start].pins > 0;
+                    assert_eq!(frames.statistics().free, before.free + usize::from(!pinned));
+                } else {
+                    frames.free(Frame(start), order);
+                }
+                let to_cache = self.caches && !to_pool;
+                (start..start + (1 << order)).for_each(|frame| self.free_single(frame, to_cache));
             }
             6 | 7 => {
                 let Some(block) = any_key(&self.blocks, random) else { return };
@@ -274,16 +365,26 @@ impl Model {
                     let start = random.index(512);
                     keep.set_range(start..(start + 1 + random.index(200)).min(512));
                 }
+                let pins = &self.blocks[&block].pins;
+                if random.index(2) == 0 {
+                    pins.keys().for_each(|&index| keep.clear(index));
+                }
                 let result = frames.dissolve(Block(block), &keep);
-                if !self.blocks[&block].pins.is_empty() {
+                if pins.keys().any(|&index| keep.get(index)) {
                     return assert_eq!(result, Err(Refusal::Pinned));
                 }
-                assert_eq!(result, Ok(512 - keep.count()));
+                assert_eq!(result, Ok(512 - keep.count() - pins.len()));
                 let owner = self.blocks[&block].owner.unwrap();
                 self.retire(block);
                 for page in keep.runs().flatten() {
                     let single = Single { class: Class::Movable, pins: 0, orphan: false, owner: Some((owner, page)) };
                     self.singles.insert(block * 512 + page as u64, single);
+                }
+                if random.index(2) == 0 {
+                    self.isolate(frames, block);
+                    if self.isolated.contains_key(&block) && random.index(2) == 0 {
+                        self.adopt(frames, block, random);
+                    }
                 }
             }
             10 | 11 => {
@@ -336,6 +437,22 @@ impl Model {
                 *pins.get_mut(&index).unwrap() -= 1;
                 pins.retain(|_, pins| *pins > 0);
             }
+            17 | 18 => {
+                let Some(frame) = any_key(&self.singles, random) else { return };
+                self.isolate(frames, frame / 512);
+                if let Some(block) = any_key(&self.blocks, random) {
+                    assert!(!frames.isolate(Block(block)), "not a broken block");
+                }
+            }
+            19 | 20 => {
+                let Some(block) = any_key(&self.isolated, random) else { return };
+                self.adopt(frames, block, random);
+            }
+            21 => {
+                let Some(block) = any_key(&self.isolated, random) else { return };
+                frames.end_isolation(Block(block));
+                self.isolated.remove(&block);
+            }
             _ => {
                 let Some(frame) = self.singles.iter().find(|(_, single)| single.pins > 0).map(|(&frame, _)| frame)
                 else {
@@ -353,6 +470,7 @@ impl Model {
 
     /// Gives everything back.
     fn end(mut self, frames: &Frames) {
+        core::mem::take(&mut self.isolated).into_keys().for_each(|block| frames.end_isolation(Block(block)));
         for block in self.blocks.keys().copied().collect::<Vec<_>>() {
             match self.blocks[&block].owner {
                 Some(_) => frames.end_home(Block(block)),
@@ -376,18 +494,20 @@ impl Model {
 }
 
 fn random_operations_agree_with_a_model() {
-    let banks: [&[Range<u64>]; 3] = [
+    let banks: [&[Range<u64>]; 4] = [
         &[0x4000_0000..0x4000_0000 + 24 * MIB],
         // Edges of 4 KiB, a hole within a block, a block that is in two banks, the end of one GiB and the next.
         &[0x3f3f_f000..0x3fc0_1000, 0x3fc0_5000..0x3ff0_0000, 0x3ff8_0000..0x4051_7000],
         &[0x1000..0x17_5000, 0x20_0000..0x60_0000, 0x80_0000..0xa0_1000],
+        &[GIB..GIB + 80 * MIB],
     ];
-    for seed in 0..9 {
-        let frames = setup(banks[seed as usize % 3]);
-        let (limits, cores) = [(CacheLimits::NONE, 1), (CACHED, 4), (CACHED, 1)][seed as usize / 3];
+    let mut adopted = 0;
+    for seed in 0..12 {
+        let frames = setup(banks[seed as usize % 4]);
+        let (limits, cores) = [(CacheLimits::NONE, 1), (CACHED, 4), (CACHED, 1)][seed as usize / 4];
         frames.set_cache_limits(limits);
         let empty = frames.statistics();
-        let (mut model, mut random) = (Model::new(&frames.map, cores), Random::new(seed));
+        let (mut model, mut random) = (Model::new(&frames.map, limits != CacheLimits::NONE, cores), Random::new(seed));
         for step in 0..6000 {
             let pressure = [30, 70, 50][step / 500 % 3];
             model.step(&frames, &mut random, pressure);
@@ -402,11 +522,13 @@ fn random_operations_agree_with_a_model() {
                 model.agree_on_everything(&frames);
             }
         }
+        adopted += model.adopted;
         model.end(&frames);
         let end = frames.statistics();
         assert_eq!(end.free_runs, empty.free_runs, "free runs are not what they were");
         assert_eq!((end.free, end.metadata), (empty.free, empty.metadata));
     }
+    assert!(adopted > 40, "{adopted} blocks were adopted");
 }
 
 /// The numbers below `count`, in a random order.
@@ -531,98 +653,6 @@ fn full_blocks_fill_up_and_free_ones_are_broken_last() {
     assert_eq!(frames.statistics().free_blocks(), blocks - 3);
     assert_ne!(frames.allocate(3, Class::Movable).map(Frame::block), Some(of[2]), "no run of eight was left");
     assert_eq!(frames.statistics().free_blocks(), blocks - 4);
-}
-
-fn homes_count_their_absent_frames_and_end_in_either_way() {
-    let frames = pool_of(&[GIB..GIB + 16 * MIB]);
-    let empty = frames.statistics();
-    let [a, b] = [1, 2].map(|number| {
-        let block = frames.allocate_block().unwrap();
-        assert_eq!(frames.home_owner(block), None);
-        frames.make_home(block, owner(number));
-        block
-    });
-    assert_eq!(frames.statistics().absent, 1024);
-    assert_eq!(frames.statistics().available(), empty.free);
-    frames.set_absent(a, 12);
-    assert_eq!((frames.statistics().absent, frames.statistics().home), (524, 500));
-    assert_eq!(frames.owner(a.frame(7)), Some((owner(1), 7)));
-    assert_eq!(frames.next_home(None), Some((a.min(b), frames.home_owner(a.min(b)).unwrap())));
-    assert_eq!(frames.next_home(Some(a.max(b))), None);
-
-    let mut keep = Bits512::EMPTY;
-    keep.set_range(0..500);
-    frames.pin(a.frame(3));
-    let before = frames.statistics();
-    assert_eq!(frames.dissolve(a, &keep), Err(Refusal::Pinned));
-    assert_eq!(frames.statistics(), before, "a refusal changes nothing");
-    assert_eq!(frames.home_owner(a), Some(owner(1)));
-    frames.unpin(a.frame(3));
-    assert_eq!(frames.dissolve(a, &keep), Ok(12));
-    assert_eq!(frames.home_owner(a), None);
-    assert_eq!(frames.owner(a.frame(7)), Some((owner(1), 7)), "a frame that stays keeps its owner");
-    assert_eq!(frames.owner(a.frame(507)), None);
-    assert_eq!(frames.statistics().movable, 500);
-    (0..500).for_each(|index| frames.free(a.frame(index), 0));
-
-    frames.end_home(b);
-    assert_eq!(frames.statistics(), empty);
-    frames.check();
-}
-
-fn orphans_wait_for_their_last_pin() {
-    let frames = pool_of(&[GIB..GIB + 4 * MIB]);
-    let empty = frames.statistics();
-    let block = frames.allocate_block().unwrap();
-    frames.make_home(block, owner(9));
-    frames.pin(block.frame(100));
-    frames.pin(block.frame(100));
-    assert!(frames.is_pinned(block));
-    frames.end_home(block);
-    assert_eq!((frames.statistics().orphans, frames.statistics().free), (1, empty.free - 1));
-    assert_eq!(frames.owner(block.frame(100)), None, "nobody's");
-    let taken: Vec<Frame> = core::iter::from_fn(|| frames.allocate(0, Class::Movable)).collect();
-    assert_eq!(taken.len(), empty.free - 1);
-    assert!(!taken.contains(&block.frame(100)), "an orphan was handed out");
-    frames.unpin(block.frame(100));
-    assert_eq!(frames.allocate(0, Class::Movable), None);
-    frames.unpin(block.frame(100));
-    assert_eq!(frames.allocate(0, Class::Movable), Some(block.frame(100)));
-
-    // The same for a single frame, in the middle of a run that is freed together.
-    frames.pin(block.frame(36));
-    frames.free(block.frame(32), 3);
-    assert_eq!(frames.statistics().free, 7);
-    assert_eq!(frames.pins(block.frame(36)), 1);
-    frames.unpin(block.frame(36));
-    assert_eq!(frames.allocate(3, Class::Movable), Some(block.frame(32)));
-    frames.check();
-}
-
-fn deferred_homes_queue_up() {
-    let frames = setup(&[GIB..GIB + 16 * MIB]);
-    let homes: Vec<Block> = (1..=5)
-        .map(|number| {
-            let block = frames.allocate_block().unwrap();
-            frames.make_home(block, owner(number));
-            frames.set_absent(block, 1);
-            block
-        })
-        .collect();
-    assert_eq!(frames.oldest_deferred(), None);
-    let news = [3, 0, 4, 1, 3, 2].map(|index| frames.defer(homes[index]));
-    assert_eq!(news, [true, true, true, true, false, true], "the second time, it keeps its place");
-    assert_eq!(frames.statistics().deferred, 5);
-    assert_eq!(frames.oldest_deferred(), Some((homes[3], owner(4))));
-    frames.set_absent(homes[3], 0);
-    frames.undefer(homes[4]);
-    frames.undefer(homes[4]);
-    assert_eq!(frames.oldest_deferred(), Some((homes[0], owner(1))));
-    frames.end_home(homes[0]);
-    assert_eq!(frames.oldest_deferred(), Some((homes[1], owner(2))));
-    assert_eq!(frames.dissolve(homes[1], &Bits512::EMPTY), Ok(512));
-    assert_eq!(frames.oldest_deferred(), Some((homes[2], owner(3))));
-    frames.check();
 }
 
 /// Whether `misuse` panics. On the target a panic ends the machine: there it is another test's matter.
@@ -762,9 +792,6 @@ ashlar_test::tests! {
     large_runs_stay_whole_while_smaller_ones_exist,
     classes_keep_apart_until_nothing_else_is_left,
     full_blocks_fill_up_and_free_ones_are_broken_last,
-    homes_count_their_absent_frames_and_end_in_either_way,
-    orphans_wait_for_their_last_pin,
-    deferred_homes_queue_up,
     #[cfg(not(target_os = "none"))]
     misuse_is_a_bug,
     records_cost_what_they_should,

@@ -166,6 +166,19 @@ impl Bits512 {
         }
     }
 
+    /// The bits that are set, in ascending order.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().enumerate().flat_map(|(word, &bits)| {
+            let mut left = bits;
+            core::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(word * 64 + bit)
+            })
+        })
+    }
+
     /// The maximal runs of set bits, in ascending order.
     pub fn runs(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let mut from = 0;

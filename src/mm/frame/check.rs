@@ -9,7 +9,7 @@ use super::home::{NOT_DEFERRED, NOTED, QUEUED};
 use super::list::List;
 use super::pool::{MAX_ORDER, Pool};
 use super::statistics::{CacheCounts, FrameStatistics};
-use super::table::{BlockState, Holder, Table};
+use super::table::{BlockState, Holder, ISOLATED, Table};
 use super::{Class, Frames};
 use crate::sync::Guard;
 use core::sync::atomic::Ordering;
@@ -73,10 +73,14 @@ impl<'a> Check<'a> {
                 Some(BlockState::Broken { class, free, listed }) => {
                     self.check_holder(block, false);
                     free.check(&mut self.found.free_runs);
-                    assert_eq!(*listed, free.largest(), "FR-4: {block:?} is in the wrong list");
-                    assert_ne!(*listed, Some(BLOCK_ORDER), "FR-4: {block:?} is free and still broken");
-                    if let Some(order) = *listed {
-                        broken[*class as usize][order as usize] += 1;
+                    if *listed == Some(ISOLATED) {
+                        assert_eq!(*class, Class::Movable, "FR-4: {block:?} is isolated");
+                    } else {
+                        assert_eq!(*listed, free.largest(), "FR-4: {block:?} is in the wrong list");
+                        assert_ne!(*listed, Some(BLOCK_ORDER), "FR-4: {block:?} is free and still broken");
+                        if let Some(order) = *listed {
+                            broken[*class as usize][order as usize] += 1;
+                        }
                     }
                     self.found.free += free.count();
                     self.check_entries(block, |index| free.is_free(index));

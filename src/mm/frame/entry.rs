@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::super::address::{Frame, PAGES_PER_SLOT};
-use super::{Class, Owner};
+use super::{Class, Occupant, Owner};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// How a frame is used.
@@ -96,9 +96,16 @@ impl FrameEntry {
         self.usage.store(state.code().into(), Ordering::Relaxed);
     }
 
-    /// Sets the state and keeps the pins. Under the pool's lock.
-    pub(super) fn set_pinned(&self, state: FrameState) {
-        self.usage.store(u64::from(self.pins()) << 32 | u64::from(state.code()), Ordering::Relaxed);
+    /// Goes to [`FrameState::Orphan`] and keeps the pins, if there are any left; says whether. Under the pool's lock.
+    pub(super) fn become_orphan(&self) -> bool {
+        let orphan = |usage: u64| (usage >> 32 > 0).then(|| usage >> 32 << 32 | u64::from(FrameState::Orphan.code()));
+        self.usage.fetch_update(Ordering::Acquire, Ordering::Acquire, orphan).is_ok()
+    }
+
+    /// Goes from `from` to `to` and keeps the pins. Under the pool's lock, by who has the frame.
+    pub(super) fn change_pinned(&self, from: FrameState, to: FrameState) {
+        let before = self.usage.fetch_xor((from.code() ^ to.code()).into(), Ordering::Relaxed);
+        debug_assert_eq!(decode(before), from);
     }
 
     /// Goes from `from`, not pinned, to `to`, unless the frame is used otherwise; says whether it went.
@@ -142,10 +149,23 @@ impl FrameEntry {
     pub(super) fn owner(&self) -> Option<(Owner, usize)> {
         let owner = self.owner.load(Ordering::Relaxed);
         match self.state() {
-            FrameState::InUse(_) | FrameState::Orphan => {
-                Owner::new(owner as u32).map(|slot| (slot, (owner >> 32) as usize))
-            }
+            FrameState::InUse(_) | FrameState::Orphan => page_of(owner),
             _ => None,
+        }
+    }
+
+    /// What is in the frame, at a look.
+    pub(super) fn occupant(&self) -> Occupant {
+        let before = self.usage.load(Ordering::Acquire);
+        let owner = self.owner.load(Ordering::Acquire);
+        let usage = self.usage.load(Ordering::Relaxed);
+        match (decode(usage), page_of(owner)) {
+            (FrameState::Free | FrameState::Cached(_), _) => Occupant::Free,
+            // Otherwise the owner may be a link.
+            (FrameState::InUse(Class::Movable), Some((owner, page))) if before as u32 == usage as u32 => {
+                Occupant::Page { owner, page, pinned: usage >> 32 > 0 }
+            }
+            _ => Occupant::Fixed,
         }
     }
 
@@ -167,6 +187,12 @@ impl FrameEntry {
     pub(super) fn set_next(&self, next: u32) {
         self.owner.store(next.into(), Ordering::Relaxed);
     }
+}
+
+/// Slot and page that an entry's `owner` names.
+#[inline]
+fn page_of(owner: u64) -> Option<(Owner, usize)> {
+    Owner::new(owner as u32).map(|slot| (slot, (owner >> 32) as usize))
 }
 
 #[inline]

@@ -103,6 +103,41 @@ impl FreeSet {
     pub(super) const FULL: FreeSet =
         FreeSet { words: [u64::MAX; 8], orders: 0xff << (8 * WORD_ORDER), count: PAGES_PER_SLOT as u16 };
 
+    /// These frames free. Adds their maximal runs to `counts`.
+    pub(super) fn of(frames: &Bits512, counts: &mut RunCounts) -> FreeSet {
+        let mut set = FreeSet { words: *frames.words(), orders: 0, count: frames.count() as u16 };
+        for word in 0..set.words.len() {
+            let largest = largest_in(set.words[word]);
+            set.set_word_order(word, largest);
+        }
+        set.add_runs(counts);
+        set
+    }
+
+    /// Which frames are free, as bits.
+    pub(super) fn bits(&self) -> Bits512 {
+        Bits512::from(self.words)
+    }
+
+    /// Adds its maximal runs to `counts`.
+    pub(super) fn add_runs(&self, counts: &mut RunCounts) {
+        self.for_runs(|order, runs| counts[order] += runs);
+    }
+
+    /// Takes its maximal runs out of `counts`.
+    pub(super) fn subtract_runs(&self, counts: &mut RunCounts) {
+        self.for_runs(|order, runs| counts[order] -= runs);
+    }
+
+    /// Calls `each` with orders, and how many maximal runs of that order there are; perhaps more than once for an order.
+    fn for_runs(&self, mut each: impl FnMut(usize, u32)) {
+        for &word in self.words.iter().filter(|&&word| word != u64::MAX) {
+            for_maximal_runs(word, &mut each);
+        }
+        // A bit is a word here, and eight of them are all there is.
+        for_maximal_runs(self.full_words(), |order, runs| each(WORD_ORDER as usize + order, runs));
+    }
+
     /// How many frames are free.
     #[inline]
     pub(super) fn count(&self) -> usize {

@@ -8,10 +8,9 @@ use super::super::address::{Block, PAGES_PER_SLOT};
 use super::super::bits::Bits512;
 use super::super::refusal::Refusal;
 use super::cache::Cache;
-use super::entry::FrameState;
 use super::pool::Pool;
 use super::table::{BlockState, Holder, SECTION_BLOCKS, Section, SharedRecord};
-use super::{Class, Frames, Owner};
+use super::{Frames, Owner};
 use core::sync::atomic::Ordering;
 
 /// [`SharedRecord::deferred`] of a home that is not deferred.
@@ -222,11 +221,11 @@ impl Frames {
     }
 
     /// Ends a home: the frames in `keep` stay in use as movable single frames, each owned as it was, and the others
-    /// become free. Returns how many became free.
+    /// become free, or orphans where they are pinned. Returns how many became free.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Pinned`] when a frame of it is pinned; nothing changed.
+    /// [`Refusal::Pinned`] when a frame in `keep` is pinned; nothing changed.
     ///
     /// # Panics
     ///
@@ -238,7 +237,8 @@ impl Frames {
             self.pool.lock().queue_noted(&mut cache);
         }
         self.pool_that_gains(|pool| {
-            if shared.pinned.load(Ordering::Relaxed) > 0 {
+            let pinned = self.table.pinned(block);
+            if !pinned.and(keep).is_empty() {
                 return Err(Refusal::Pinned);
             }
             let owner = shared.home();
@@ -246,13 +246,7 @@ impl Frames {
                 pool.dequeue(block);
             }
             self.leave_home(block);
-            pool.statistics.whole -= PAGES_PER_SLOT;
-            pool.statistics.movable += keep.count();
-            pool.break_into(block, &keep.not(), |page, entry| {
-                entry.set(FrameState::InUse(Class::Movable));
-                entry.set_owner(owner, page);
-            });
-            Ok(PAGES_PER_SLOT - keep.count())
+            Ok(pool.break_into(block, keep, owner, &pinned))
         })
     }
 
@@ -309,18 +303,11 @@ impl Pool {
         let (_, shared) = self.table().known(block);
         assert!(shared.hand(Holder::User, Holder::Pool), "{block:?} freed as a block, but is {shared}");
         debug_assert!(matches!(self.records.known(block).state, BlockState::Whole));
-        if shared.pinned.load(Ordering::Relaxed) == 0 {
+        let pinned = self.table().pinned(block);
+        if pinned.is_empty() {
             self.freed(block.frame(0), PAGES_PER_SLOT);
             return self.take_back_block(block);
         }
-        let mut pinned = Bits512::EMPTY;
-        let entries = self.table().known_entries(block.frame(0));
-        (0..PAGES_PER_SLOT).filter(|&index| entries[index].pins() > 0).for_each(|index| pinned.set(index));
-        self.statistics.whole -= PAGES_PER_SLOT;
-        self.statistics.orphans += pinned.count();
-        self.break_into(block, &pinned.not(), |_, entry| {
-            entry.set_pinned(FrameState::Orphan);
-            entry.set_owner(None, 0);
-        });
+        self.break_into(block, &Bits512::EMPTY, None, &pinned);
     }
 }

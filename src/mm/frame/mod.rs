@@ -14,7 +14,8 @@
 //! there is, so that large runs stay large. **Frames** come from broken blocks. A block's free frames are a bitmap, its
 //! buddies are found by shifting and masking, and the block stands in a list by class and by its largest free run: the
 //! smallest run that suffices comes first, so full blocks fill up, and a free block is broken last. A block that is
-//! free again joins the free runs at once. No operation searches a list; the work of each is bounded.
+//! free again joins the free runs at once. No operation searches a list; the work of each is bounded. A block that is to be
+//! emptied of other slots' pages, to become a home, is **isolated** meanwhile: in no list.
 //!
 //! **Classes** keep what can never move (tables, records, stacks) from being strewn over blocks that could otherwise
 //! become free. Unmovable frames come from blocks set aside for them one at a time, beginning with those that are
@@ -51,7 +52,7 @@
 //! - FR-2: a free run is aligned to its length; its first block says its order and is in the list of that order.
 //! - FR-3: no two free runs are buddies of the same order.
 //! - FR-4: a broken block is in the list of its class and largest free order, in none when no frame of it is free, and
-//!   it is never free altogether.
+//!   it is never free altogether. An isolated one is movable, and in no list.
 //! - FR-5: a broken block's largest run and count agree with its bitmap.
 //! - FR-6: every frame of a broken block has a valid entry, which says *free* exactly when the bitmap does. In other blocks
 //!   entries say *free*, or were never written.
@@ -67,6 +68,7 @@ mod check;
 mod entry;
 mod free_set;
 mod home;
+mod isolation;
 mod list;
 pub mod memory_map;
 mod pin;
@@ -80,6 +82,7 @@ mod zeroed;
 
 pub use cache::CacheLimits;
 pub use home::Home;
+pub use isolation::Occupant;
 pub use memory_map::{MemoryMap, MemoryMapFull};
 #[cfg(feature = "sim")]
 pub use sim::FreeObserver;
@@ -289,6 +292,15 @@ impl Frames {
         if !cached {
             self.free_uncached(frame, order);
         }
+    }
+
+    /// As [`Frames::free`] of one frame, which no core's cache then has: what is freed to empty a block must not come back.
+    ///
+    /// # Panics
+    ///
+    /// When the frame is not in use by itself.
+    pub fn free_to_pool(&self, frame: Frame) {
+        self.free_uncached(frame, 0)
     }
 
     #[cold]

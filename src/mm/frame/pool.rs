@@ -3,13 +3,13 @@
 
 use super::super::address::{Block, Frame, PAGE_SIZE, PAGES_PER_SLOT};
 use super::super::bits::Bits512;
-use super::Class;
 use super::entry::{FrameEntry, FrameState};
 use super::free_set::{BLOCK_ORDER, FreeSet, MAX_FRAME_ORDER};
 use super::list::{Chain, List, Lists};
 use super::memory_map::MemoryMap;
 use super::statistics::FrameStatistics;
 use super::table::{BlockState, Holder, Records, Table};
+use super::{Class, Owner};
 use core::ops::Range;
 
 /// Order of the largest free run: 1 GiB.
@@ -353,8 +353,7 @@ impl Pool {
                 other => self.not_in_use(frame, order, other),
             };
             *self.statistics.in_use(class) -= 1;
-            if entry.pins() > 0 {
-                entry.set_pinned(FrameState::Orphan);
+            if entry.pins() > 0 && entry.become_orphan() {
                 orphans += 1;
             }
         }
@@ -363,7 +362,7 @@ impl Pool {
         }
         self.statistics.orphans += orphans;
         for frame in (index..index + frames).map(|index| frame.block().frame(index)) {
-            if entries[frame.index()].pins() == 0 {
+            if entries[frame.index()].state() != FrameState::Orphan {
                 self.release(frame, 0);
             }
         }
@@ -427,29 +426,41 @@ impl Pool {
         }
     }
 
-    /// Makes `block`, out as a whole and in no count, a broken one of movable frames, with `free` free and `keep` called
-    /// for the entries of the others.
-    pub(super) fn break_into(&mut self, block: Block, free: &Bits512, keep: impl Fn(usize, &FrameEntry)) {
+    /// Makes `block`, out as a whole and nobody's home, a broken one of movable frames: those in `keep`, which nobody has
+    /// pinned, are in use and pages of `owner`, those in `pinned` are orphans, and the others are free. Returns how many are.
+    pub(super) fn break_into(&mut self, block: Block, keep: &Bits512, owner: Option<Owner>, pinned: &Bits512) -> usize {
         let entries = self.records.write_entries(block);
-        for index in free.not().runs().flatten() {
-            keep(index, &entries[index]);
+        let mut orphans = *pinned;
+        for index in pinned.iter() {
+            if entries[index].become_orphan() {
+                entries[index].set_owner(None, 0);
+            } else {
+                orphans.clear(index);
+            }
         }
+        for index in keep.iter() {
+            entries[index].set(FrameState::InUse(Class::Movable));
+            entries[index].set_owner(owner, index);
+        }
+        let free = keep.or(&orphans).not();
+        #[cfg(feature = "sim")]
         for range in free.runs() {
             self.freed(block.frame(range.start), range.len());
         }
-        let mut set = FreeSet::EMPTY;
-        for range in free.runs() {
-            set.give_range(range, &mut self.statistics.free_runs);
-        }
+        let set = FreeSet::of(&free, &mut self.statistics.free_runs);
         self.table().known(block).1.set_holder(Holder::Pool);
-        self.records.known(block).state = BlockState::Broken { class: Class::Movable, free: set, listed: None };
+        self.statistics.whole -= PAGES_PER_SLOT;
+        self.statistics.movable += keep.count();
+        self.statistics.orphans += orphans.count();
         self.statistics.free += set.count();
+        self.records.known(block).state = BlockState::Broken { class: Class::Movable, free: set, listed: None };
         self.relist(block, None, set.largest());
+        set.count()
     }
 
     /// Moves a broken block from the list of order `before` to that of its largest free run, which is `now`; free
     /// altogether, it becomes a free block.
-    fn relist(&mut self, block: Block, before: Option<u32>, now: Option<u32>) {
+    pub(super) fn relist(&mut self, block: Block, before: Option<u32>, now: Option<u32>) {
         let BlockState::Broken { class, listed, .. } = &mut self.records.known(block).state else {
             panic!("FR-4: {block:?} is not broken")
         };

@@ -5,6 +5,7 @@
 //! reached through a mutable borrow; the rest ([`Table`]) is atomic, and everybody has it.
 
 use super::super::address::{BLOCK_SHIFT, BLOCK_SIZE, Block, Frame, PAGE_SIZE, PhysAddr};
+use super::super::bits::Bits512;
 use super::super::mmu::Mmu;
 use super::entry::{BlockEntries, FrameEntry, FrameState, NIL};
 use super::free_set::FreeSet;
@@ -25,6 +26,10 @@ const NO_ENTRIES: u16 = u16::MAX;
 /// Set in [`SharedRecord::entries`] while the entries mean nothing; no index is that large.
 const UNWRITTEN: u16 = 1 << 15;
 
+/// The list of a broken block that is kept out of all of them: above every order, so that nothing that is freed in it moves
+/// it into another.
+pub(super) const ISOLATED: u32 = u32::MAX;
+
 /// What a block is used for, as the pool knows it.
 pub(super) enum BlockState {
     /// Nothing in it is ours to give: no RAM, or all of it taken before there was an allocator.
@@ -38,7 +43,7 @@ pub(super) enum BlockState {
         /// What it was broken for.
         class: Class,
         free: FreeSet,
-        /// Which list it is in: its largest free order.
+        /// Which list it is in: its largest free order; or [`ISOLATED`].
         listed: Option<u32>,
     },
 }
@@ -254,6 +259,26 @@ impl Table {
     #[inline]
     pub(super) fn known_entry(self, frame: Frame) -> &'static FrameEntry {
         &self.known_entries(frame)[frame.index()]
+    }
+
+    /// Which frames of `block` are pinned; some may be unpinned by now. Nobody pins any meanwhile.
+    #[inline]
+    pub(super) fn pinned(self, block: Block) -> Bits512 {
+        let (_, shared) = self.known(block);
+        // Acquires what those did who counted frames as unpinned.
+        match shared.pinned.load(Ordering::Acquire) {
+            0 => Bits512::EMPTY,
+            _ => self.look_for_pinned(block),
+        }
+    }
+
+    #[cold]
+    fn look_for_pinned(self, block: Block) -> Bits512 {
+        let mut pinned = Bits512::EMPTY;
+        for (index, _) in self.entries(block).into_iter().flatten().enumerate().filter(|(_, entry)| entry.pins() > 0) {
+            pinned.set(index);
+        }
+        pinned
     }
 
     /// All sections, by GiB.

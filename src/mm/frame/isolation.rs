@@ -1,0 +1,130 @@
+//! How a broken block becomes a home again: isolated, so that nobody gets what becomes free in it; emptied of all that does not
+//! belong there, page by page, by those who move pages; and adopted.
+#![forbid(unsafe_code)]
+
+use super::super::address::{Block, Frame, PAGES_PER_SLOT};
+use super::super::bits::Bits512;
+use super::entry::FrameState;
+use super::free_set::FreeSet;
+use super::pool::Pool;
+use super::table::{BlockState, Holder, ISOLATED};
+use super::{Class, Frames, Owner};
+
+/// What is in a frame of a broken block, for those who would move it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Occupant {
+    /// Nothing.
+    Free,
+    /// A page.
+    Page {
+        /// The slot that it belongs to.
+        owner: Owner,
+        /// Which page of the slot it is.
+        page: usize,
+        /// Whether it must stay where it is.
+        pinned: bool,
+    },
+    /// What does not move: a reserved frame, an unmovable one, an orphan, or one that nobody owns (yet).
+    Fixed,
+}
+
+impl Frames {
+    /// Takes a broken block of movable frames out of the pool's lists: nobody is given a frame of it, and what is freed in it
+    /// stays there. (What a core's cache was given of it since may be had from that cache once more.) False for another block,
+    /// and for one that is isolated already. Blocks with reserved frames are unmovable ones.
+    ///
+    /// # Panics
+    ///
+    /// When there is no RAM.
+    pub fn isolate(&self, block: Block) -> bool {
+        self.with_drained_caches(|pool| pool.isolate(block))
+    }
+
+    /// Puts an isolated block back into its list; if all of it is free, it is a free block.
+    ///
+    /// # Panics
+    ///
+    /// When the block is not isolated.
+    pub fn end_isolation(&self, block: Block) {
+        self.pool_that_gains(|pool| pool.end_isolation(block))
+    }
+
+    /// What is in `frame`, of a broken block, as far as one can see without a lock: it may be old, and the owner one that is no
+    /// more. A cached frame is free.
+    pub fn occupant(&self, frame: Frame) -> Occupant {
+        self.table.entry(frame).map_or(Occupant::Fixed, |entry| entry.occupant())
+    }
+
+    /// Makes an isolated block the home of `owner`, if all that is in use in it are movable frames that hold pages of that slot,
+    /// each at its own place. Returns which they are; pinned ones stay pinned. The others are absent, and if there are any, the
+    /// home is in the deferred queue. `None` otherwise, and nothing changed. The caller holds the slot's lock.
+    ///
+    /// # Panics
+    ///
+    /// When the block is not isolated.
+    pub fn adopt(&self, block: Block, owner: Owner) -> Option<Bits512> {
+        let used = self.with_drained_caches(|pool| pool.take_isolated(block, owner))?;
+        let absent = PAGES_PER_SLOT - used.count();
+        self.begin_home(block, owner, absent);
+        if absent > 0 {
+            self.defer(block);
+        }
+        Some(used)
+    }
+}
+
+impl Pool {
+    fn isolate(&mut self, block: Block) -> bool {
+        match &mut self.records.known(block).state {
+            BlockState::Broken { class: Class::Movable, listed, .. } if *listed != Some(ISOLATED) => {
+                if let Some(order) = listed.replace(ISOLATED) {
+                    self.broken[Class::Movable as usize].remove(&mut self.records, order, block);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn end_isolation(&mut self, block: Block) {
+        let free = self.isolated(block);
+        self.records.known(block).state = BlockState::Broken { class: Class::Movable, free, listed: None };
+        self.relist(block, None, free.largest());
+    }
+
+    /// The free frames of an isolated block.
+    ///
+    /// # Panics
+    ///
+    /// When it is not isolated.
+    fn isolated(&mut self, block: Block) -> FreeSet {
+        match &self.records.known(block).state {
+            BlockState::Broken { free, listed: Some(ISOLATED), .. } => *free,
+            state => panic!("{block:?} is not isolated, but {state}"),
+        }
+    }
+
+    /// Makes an isolated block one in use as a whole, if what is in use in it is a home of `owner` already. Returns which
+    /// frames are.
+    fn take_isolated(&mut self, block: Block, owner: Owner) -> Option<Bits512> {
+        let free = self.isolated(block);
+        let used = free.bits().not();
+        let entries = self.records.write_entries(block);
+        let at_home = |index: usize| {
+            let in_use = entries[index].state() == FrameState::InUse(Class::Movable);
+            in_use && entries[index].owner() == Some((owner, index))
+        };
+        if !used.iter().all(at_home) {
+            return None;
+        }
+        // Whoever unpins one of them meanwhile changes the same word.
+        used.iter().for_each(|index| entries[index].change_pinned(FrameState::InUse(Class::Movable), FrameState::Free));
+        free.subtract_runs(&mut self.statistics.free_runs);
+        self.statistics.free -= free.count();
+        self.statistics.movable -= used.count();
+        self.statistics.whole += PAGES_PER_SLOT;
+        self.records.known(block).state = BlockState::Whole;
+        self.table().known(block).1.set_holder(Holder::User);
+        Some(used)
+    }
+}
