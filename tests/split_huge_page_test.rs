@@ -140,6 +140,24 @@ mod guest {
         assert_eq!(huge(&mapping), 0, "pages that lie apart are no block");
         assert_filled(&mapping);
     }
+
+    /// Splitting a mapping takes no memory: there is none.
+    pub fn split_pmd_never_fails() {
+        let mut mapping = blocks(SLOTS);
+        let split = counter("thp_split_pmd").expect("it is counted");
+        let taken = hoard();
+        mapping.release(7 * PAGE_SIZE..9 * PAGE_SIZE).expect("whole pages");
+        assert_eq!(frames().unused, 0, "released frames stay with their block");
+        // They serve the same pages again, though no frame is free.
+        fill(&mut mapping, 7..8);
+        for number in 1..SLOTS {
+            assert_eq!(dissolve(slot(&mapping, number)), Ok(0));
+        }
+        assert_eq!(huge(&mapping), 0);
+        drop(taken);
+        assert_eq!(counter("thp_split_pmd"), Some(split + SLOTS as u64));
+        assert_filled_but(&mapping, |page| page == 8);
+    }
 }
 #[cfg(target_os = "none")]
 use guest::*;
@@ -153,4 +171,6 @@ ashlar_test::tests! {
     split_pmd_thp_to_order,
     #[cfg(target_os = "none")]
     split_pte_mapped_thp,
+    #[cfg(target_os = "none")]
+    split_pmd_never_fails,
 }
