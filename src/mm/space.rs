@@ -315,8 +315,10 @@ impl<M: Mmu> MemoryManager<M> {
     fn cut(&self, range: &Range<u64>) -> Result<(), MemoryError> {
         let mut regions = self.regions.write();
         let ends = [range.start, range.end];
-        let cuts = ends.iter().filter(|&&at| regions.find(at).is_some_and(|(found, _)| found.start < at)).count();
-        regions.reserve(&self.source(), cuts).map_err(|_| MemoryError::NoMemory)?;
+        if regions.reserve(&self.source(), 2).is_err() {
+            let cuts = ends.iter().filter(|&&at| regions.find(at).is_some_and(|(found, _)| found.start < at)).count();
+            regions.reserve(&self.source(), cuts).map_err(|_| MemoryError::NoMemory)?;
+        }
         for at in ends {
             if let Some(region) = regions.cut(&self.source(), at).expect("reserved") {
                 self.count_region(region.object, 1);
