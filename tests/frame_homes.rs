@@ -8,11 +8,15 @@ mod common;
 #[path = "common/frame_setup.rs"]
 mod frame_setup;
 
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use ashlar::mm::Refusal;
 use ashlar::mm::address::{Block, Frame};
 use ashlar::mm::bits::Bits512;
 use ashlar::mm::frame::{Class, Frames, Occupant};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use frame_setup::{CACHED, GIB, MIB, owner, pool_of, setup};
 
 fn homes_count_their_absent_frames_and_end_in_either_way() {
@@ -104,6 +108,56 @@ fn deferred_homes_queue_up() {
     assert_eq!(frames.oldest_deferred(), Some((homes[1], owner(2))));
     assert_eq!(frames.dissolve(homes[1], &Bits512::EMPTY), Ok(512));
     assert_eq!(frames.oldest_deferred(), Some((homes[2], owner(3))));
+    frames.check();
+}
+
+fn whole_blocks_are_pinned_at_once() {
+    let frames = setup(&[GIB..GIB + 16 * MIB]);
+    let block = frames.allocate_home(owner(1), 0).unwrap().block;
+    frames.pin_run(block.frame(0), 512);
+    frames.pin_run(block.frame(500), 12);
+    frames.pin(block.frame(0));
+    assert_eq!([0, 1, 499, 500, 511].map(|index| frames.pins(block.frame(index))), [2, 1, 1, 2, 2]);
+    assert_eq!((frames.statistics().pinned, frames.statistics().orphans), (512, 0));
+    frames.check();
+    frames.unpin_run(block.frame(0), 512);
+    assert_eq!(frames.statistics().pinned, 13);
+    assert_eq!(frames.dissolve(block, &range(0..1)), Err(Refusal::Pinned));
+    let free = frames.statistics().free;
+    frames.end_home(block);
+    let statistics = frames.statistics();
+    assert_eq!((statistics.pinned, statistics.orphans, statistics.free), (13, 13, free + 499));
+    let shown = format!("{statistics}");
+    assert!(shown.contains("pinned: 52 KiB, of them 52 KiB orphans"), "{shown}");
+    frames.check();
+    frames.unpin_run(block.frame(500), 12);
+    frames.unpin(block.frame(0));
+    let statistics = frames.statistics();
+    assert_eq!((statistics.pinned, statistics.orphans, statistics.free), (0, 0, free + 512));
+    frames.check();
+}
+
+/// Pins come and go while another holds the pool's lock: here, a thread that frees something.
+fn pins_take_no_lock() {
+    let frames = Arc::new(pool_of(&[GIB..GIB + 16 * MIB]));
+    let single = frames.allocate(0, Class::Movable).unwrap();
+    let home = frames.allocate_home(owner(1), 0).unwrap().block;
+    frames.pin(home.frame(7));
+    let (others, seen) = (Arc::downgrade(&frames), Arc::new(AtomicUsize::new(0)));
+    let count = seen.clone();
+    frames.observe_free(Box::new(move |_, _| {
+        let Some(frames) = others.upgrade() else { return };
+        for frame in [single, home.frame(7), home.frame(8)] {
+            frames.pin(frame);
+            count.fetch_add(frames.pins(frame) as usize, Ordering::Relaxed);
+            frames.unpin(frame);
+        }
+    }));
+    let other = frames.allocate(0, Class::Movable).unwrap();
+    frames.free(other, 0);
+    assert_eq!(seen.load(Ordering::Relaxed), 4);
+    frames.unpin(home.frame(7));
+    assert_eq!(frames.statistics().pinned, 0);
     frames.check();
 }
 
@@ -274,6 +328,8 @@ ashlar_test::tests! {
     homes_count_their_absent_frames_and_end_in_either_way,
     orphans_wait_for_their_last_pin,
     deferred_homes_queue_up,
+    whole_blocks_are_pinned_at_once,
+    pins_take_no_lock,
     what_is_pinned_and_has_no_page_does_not_keep_a_home,
     nobody_gets_a_frame_of_an_isolated_block,
     only_broken_movable_blocks_are_isolated,

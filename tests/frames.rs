@@ -130,6 +130,8 @@ impl Model {
         let statistics = frames.statistics();
         let count = |wanted: &dyn Fn(&Single) -> bool| self.singles.values().filter(|single| wanted(single)).count();
         assert_eq!(statistics.orphans, count(&|single| single.orphan));
+        let in_blocks: usize = self.blocks.values().map(|whole| whole.pins.len()).sum();
+        assert_eq!(statistics.pinned, count(&|single| single.pins > 0) + in_blocks);
         assert_eq!(statistics.movable, count(&|single| !single.orphan && single.class == Class::Movable));
         assert_eq!(statistics.unmovable, count(&|single| !single.orphan && single.class == Class::Unmovable));
         for (&frame, single) in &self.singles {
@@ -426,15 +428,18 @@ impl Model {
             15 => {
                 let Some(block) = any_key(&self.blocks, random) else { return };
                 let index = random.index(512);
-                frames.pin(Block(block).frame(index));
-                *self.blocks.get_mut(&block).unwrap().pins.entry(index).or_default() += 1;
+                let end = if random.index(2) == 0 { index + 1 } else { 512.min(index + 1 + random.index(300)) };
+                frames.pin_run(Block(block).frame(index), end - index);
+                let pins = &mut self.blocks.get_mut(&block).unwrap().pins;
+                (index..end).for_each(|index| *pins.entry(index).or_default() += 1);
             }
             16 => {
                 let Some(block) = any_key(&self.blocks, random) else { return };
                 let pins = &mut self.blocks.get_mut(&block).unwrap().pins;
                 let Some((&index, _)) = pins.first_key_value() else { return };
-                frames.unpin(Block(block).frame(index));
-                *pins.get_mut(&index).unwrap() -= 1;
+                let end = (index..512).find(|index| !pins.contains_key(index)).unwrap_or(512);
+                frames.unpin_run(Block(block).frame(index), end - index);
+                (index..end).for_each(|index| *pins.get_mut(&index).unwrap() -= 1);
                 pins.retain(|_, pins| *pins > 0);
             }
             17 | 18 => {
@@ -454,15 +459,16 @@ impl Model {
                 self.isolated.remove(&block);
             }
             _ => {
-                let Some(frame) = self.singles.iter().find(|(_, single)| single.pins > 0).map(|(&frame, _)| frame)
-                else {
-                    return;
-                };
-                frames.unpin(Frame(frame));
-                let single = self.singles.get_mut(&frame).unwrap();
-                single.pins -= 1;
-                if single.pins == 0 && single.orphan {
-                    self.singles.remove(&frame);
+                let pinned = |frame: &u64| self.singles.get(frame).is_some_and(|single| single.pins > 0);
+                let Some(frame) = self.singles.keys().copied().find(pinned) else { return };
+                let end = (frame..(frame / 512 + 1) * 512).find(|frame| !pinned(frame)).unwrap_or(frame + 1);
+                frames.unpin_run(Frame(frame), (end - frame) as usize);
+                for frame in frame..end {
+                    let single = self.singles.get_mut(&frame).unwrap();
+                    single.pins -= 1;
+                    if single.pins == 0 && single.orphan {
+                        self.singles.remove(&frame);
+                    }
                 }
             }
         }

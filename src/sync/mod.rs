@@ -50,6 +50,7 @@ pub use mutex::{Mutex, MutexGuard};
 pub use once::{LazyLock, OnceLock};
 pub use poison::{LockResult, PoisonError, TryLockError, TryLockResult};
 pub use rank::{Held, Rank};
+pub(crate) use ranked::switch;
 pub use ranked::{Guard, Ranked, Waiting, breathe, core, lock_waits, lock_waits_of, relax};
 pub use ranked_rw::{RankedRw, ReadGuard, WriteGuard};
 pub use raw_mutex::{Acquired, RawMutex};

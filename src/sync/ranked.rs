@@ -64,7 +64,9 @@ pub fn core() -> usize {
     WAITING.get().map_or(0, |waiting| (waiting.core)())
 }
 
-pub(super) fn switch() {
+/// Where a scheduler of tests may switch, in debug builds.
+#[inline]
+pub(crate) fn switch() {
     if cfg!(debug_assertions)
         && let Some(waiting) = WAITING.get()
     {

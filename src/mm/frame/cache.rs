@@ -327,7 +327,7 @@ impl Frames {
     /// Gives back a block in use as a whole that is no home any more, or was none: to the running core's cache, or if
     /// that holds none or a frame is pinned, to the pool.
     pub(super) fn free_plain_block(&self, block: Block, shared: &SharedRecord) {
-        if shared.pinned.load(Ordering::Relaxed) == 0 {
+        if shared.pinned.load(Ordering::Acquire) == 0 {
             let mut cache = self.cache();
             let limit = cache.limits.blocks;
             if limit > 0 && shared.hand(Holder::User, Holder::Cache) {

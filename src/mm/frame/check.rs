@@ -242,7 +242,7 @@ impl<'a> Check<'a> {
     }
 
     fn check_counts(&self) {
-        let mut homes = 0;
+        let (mut homes, mut pinned) = (0, 0);
         for section in self.table.sections() {
             let blocks = || section.blocks().map(|block| self.table.known(Block(block)).1);
             let is_home = blocks().filter(|shared| shared.home().is_some());
@@ -251,6 +251,9 @@ impl<'a> Check<'a> {
             assert_eq!(counted, section.homes.load(Ordering::Relaxed) as usize, "FR-1: homes of a section");
             assert_eq!(absent, section.absent.load(Ordering::Relaxed), "FR-1: absent frames of a section");
             homes += counted;
+            let of_blocks: u32 = blocks().map(|shared| u32::from(shared.pinned.load(Ordering::Relaxed))).sum();
+            assert_eq!(of_blocks, section.pinned.load(Ordering::Relaxed), "FR-7: pinned frames of a section");
+            pinned += of_blocks as usize;
         }
         assert_eq!(homes, self.homes, "FR-1: homes");
         let statistics = self.pool.statistics;
@@ -262,6 +265,7 @@ impl<'a> Check<'a> {
         self.caches.iter().for_each(|cache| counts.add(cache));
         let all = self.frames.complete(&counts, self.pool);
         assert_eq!(all.sum(), total, "FR-1: the counts do not add up");
+        assert_eq!(all.pinned, pinned, "FR-1: pinned");
         let cached: usize = self.caches.iter().map(|cache| cache.count()).sum();
         let expected = (cached, self.absent, self.held[Holder::User as usize] - self.homes);
         assert_eq!((all.cached, all.absent, all.whole / PAGES_PER_SLOT), expected, "FR-1: cached, absent, whole");

@@ -3,6 +3,7 @@
 
 use super::super::address::{Frame, PAGES_PER_SLOT};
 use super::{Class, Occupant, Owner};
+use crate::sync::switch;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// How a frame is used.
@@ -54,6 +55,20 @@ impl FrameState {
 /// No frame, as a link.
 pub(super) const NIL: u32 = u32::MAX;
 
+/// A pin, in `usage`.
+const PIN: u64 = 1 << 32;
+
+/// What came of dropping a pin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unpin {
+    /// Others are left.
+    Pinned,
+    /// It was the last one.
+    Last,
+    /// It is the last one of an orphan: nothing was done, that needs the pool's lock.
+    LastOfOrphan,
+}
+
 /// What is kept about a frame. Valid in every block that was broken, or had a pin, since boot; anything at all in the
 /// others, so that nobody has to initialize it (the table hands out no entries of those).
 #[repr(C)]
@@ -78,10 +93,10 @@ impl FrameEntry {
         decode(self.usage.load(Ordering::Relaxed))
     }
 
-    /// How many have the frame pinned.
+    /// How many have the frame pinned. Acquires what those did with it who have it pinned no more.
     #[inline]
     pub(super) fn pins(&self) -> u32 {
-        (self.usage.load(Ordering::Relaxed) >> 32) as u32
+        (self.usage.load(Ordering::Acquire) >> 32) as u32
     }
 
     /// Whether the frame is in `state` and not pinned.
@@ -98,12 +113,14 @@ impl FrameEntry {
 
     /// Goes to [`FrameState::Orphan`] and keeps the pins, if there are any left; says whether. Under the pool's lock.
     pub(super) fn become_orphan(&self) -> bool {
-        let orphan = |usage: u64| (usage >> 32 > 0).then(|| usage >> 32 << 32 | u64::from(FrameState::Orphan.code()));
+        let orphan = |usage: u64| (usage >= PIN).then(|| usage >> 32 << 32 | u64::from(FrameState::Orphan.code()));
+        switch();
         self.usage.fetch_update(Ordering::Acquire, Ordering::Acquire, orphan).is_ok()
     }
 
     /// Goes from `from` to `to` and keeps the pins. Under the pool's lock, by who has the frame.
     pub(super) fn change_pinned(&self, from: FrameState, to: FrameState) {
+        switch();
         let before = self.usage.fetch_xor((from.code() ^ to.code()).into(), Ordering::Relaxed);
         debug_assert_eq!(decode(before), from);
     }
@@ -112,7 +129,7 @@ impl FrameEntry {
     #[inline]
     pub(super) fn change(&self, from: FrameState, to: FrameState) -> bool {
         let (from, to) = (from.code().into(), to.code().into());
-        self.usage.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.usage.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     /// Makes the frame one in use that nobody owns or pins.
@@ -123,6 +140,7 @@ impl FrameEntry {
     }
 
     /// Adds a pin to a frame whose state `may` be pinned. Returns how many there were, or the state that refuses.
+    #[inline]
     pub(super) fn pin(&self, may: impl Fn(FrameState) -> bool) -> Result<u32, FrameState> {
         let mut before = self.usage.load(Ordering::Relaxed);
         loop {
@@ -130,7 +148,8 @@ impl FrameEntry {
             if !may(state) {
                 return Err(state);
             }
-            let after = before.checked_add(1 << 32).expect("a frame is pinned 2^32 times");
+            let after = before.checked_add(PIN).expect("a frame is pinned 2^32 times");
+            switch();
             match self.usage.compare_exchange_weak(before, after, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Ok((before >> 32) as u32),
                 Err(now) => before = now,
@@ -138,9 +157,39 @@ impl FrameEntry {
         }
     }
 
-    /// Drops a pin; returns how many are left. The frame has one.
-    pub(super) fn unpin(&self) -> u32 {
-        (self.usage.fetch_sub(1 << 32, Ordering::Relaxed) >> 32) as u32 - 1
+    /// Makes a frame of a block in use as a whole, which has no pin and is the caller's to pin, one with a pin.
+    #[inline]
+    pub(super) fn pin_first(&self) {
+        debug_assert!(self.is(FrameState::Free));
+        self.usage.store(PIN | u64::from(FrameState::Free.code()), Ordering::Relaxed);
+    }
+
+    /// Drops a pin, unless it is the last one of an orphan.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[inline]
+    pub(super) fn unpin(&self) -> Unpin {
+        let mut before = self.usage.load(Ordering::Relaxed);
+        loop {
+            let left = (before >> 32).checked_sub(1).expect("a pin is dropped of a frame that is not pinned");
+            if left == 0 && decode(before) == FrameState::Orphan {
+                return Unpin::LastOfOrphan;
+            }
+            switch();
+            // Releases what was done with the frame: who frees it acquires that.
+            match self.usage.compare_exchange_weak(before, before - PIN, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if left == 0 => return Unpin::Last,
+                Ok(_) => return Unpin::Pinned,
+                Err(now) => before = now,
+            }
+        }
+    }
+
+    /// Drops a pin of an orphan, under the pool's lock; says whether it was the last one.
+    pub(super) fn unpin_orphan(&self) -> bool {
+        self.usage.fetch_sub(PIN, Ordering::AcqRel) >> 32 == 1
     }
 
     /// The slot it belongs to, and which page of it this is; `None` unless it is in use by itself, or was when it was

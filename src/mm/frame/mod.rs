@@ -41,9 +41,10 @@
 //!
 //! | what | guarded by |
 //! | --- | --- |
-//! | free runs, free sets, their lists; the deferred queue; pins, orphans | the pool's lock ([`Rank::Frames`]) |
+//! | free runs, free sets, their lists; the deferred queue; orphans | the pool's lock ([`Rank::Frames`]) |
 //! | what a core's cache holds, the homes that it has noted | the cache's lock ([`Rank::Cache`], taken before the pool's) |
 //! | owner and absent frames of a home, the owner of a frame | its slot's lock; written atomically, so anyone may look |
+//! | pins | taken under the slot's lock, dropped under none (see `pin.rs`) |
 //! | the zeroed blocks | nothing: a lock-free stack |
 //!
 //! # Invariants
@@ -56,7 +57,8 @@
 //! - FR-5: a broken block's largest run and count agree with its bitmap.
 //! - FR-6: every frame of a broken block has a valid entry, which says *free* exactly when the bitmap does. In other blocks
 //!   entries say *free*, or were never written.
-//! - FR-7: a block's `pinned` counts its frames with pins; orphans have pins; what is free or cached has none.
+//! - FR-7: a block's `pinned` counts its frames with pins, a section's those of its blocks (while nobody takes or drops a pin);
+//!   orphans have pins; what is free or cached has none.
 //! - FR-8: exactly the homes that say so are in the deferred queue, or noted by the cache that they say; they have absent
 //!   frames.
 //! - FR-9: exactly the frames that say so are in a cache, in one list of their class, groups aligned.
@@ -325,12 +327,13 @@ impl Frames {
     }
 
     fn complete(&self, caches: &CacheCounts, pool: &Pool) -> FrameStatistics {
-        let (mut homes, mut absent) = (0, 0);
+        let (mut homes, mut absent, mut pinned) = (0, 0, 0);
         for section in self.table.sections() {
             homes += section.homes.load(Ordering::Relaxed) as usize;
             absent += section.absent.load(Ordering::Relaxed) as usize;
+            pinned += section.pinned.load(Ordering::Relaxed) as usize;
         }
-        pool.statistics.complete(caches, homes, absent, self.zeroed())
+        FrameStatistics { pinned, ..pool.statistics.complete(caches, homes, absent, self.zeroed()) }
     }
 
     /// Verifies every invariant, in time that grows with RAM: for tests, while nobody else uses the frames.

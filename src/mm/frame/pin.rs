@@ -1,10 +1,23 @@
 //! Frames by themselves: who owns one, and who has it pinned.
+//!
+//! A pin is taken under the lock of the slot that the frame is a page of, or by who has the frame to itself: the frame stays in
+//! use meanwhile. It is dropped under no lock, at any moment of what is done to the frame: so state and pins are one word, and
+//! whoever changes either while there may be pins does it by an atomic exchange.
+//!
+//! - What ends a frame's use (a free, the end of its home) runs under the pool's lock, and makes it an orphan only if a pin is
+//!   left at that moment. The last pin of an orphan is dropped under that lock too, so it finds the frame counted as one.
+//! - A block's count of pinned frames goes up after a frame's first pin, and down after its last. So it may be too high for a
+//!   moment, even when the block is another's by then: who sees that there are pins looks at the entries. It is never too low
+//!   for who holds the slot's lock: who sees none knows that the entries say so, and that they stay so.
 #![forbid(unsafe_code)]
 
 use super::super::address::{Block, Frame, PAGES_PER_SLOT};
-use super::entry::FrameState;
-use super::table::{BlockState, Holder};
+use super::super::bits::Bits512;
+use super::entry::{BlockEntries, FrameState, Unpin};
+use super::pool::Pool;
+use super::table::Holder;
 use super::{Frames, Owner};
+use crate::sync::switch;
 use core::sync::atomic::Ordering;
 
 impl Frames {
@@ -44,47 +57,99 @@ impl Frames {
         }
     }
 
-    /// Pins a frame that is in use, once more. The caller sees to it that nobody frees it meanwhile.
+    /// Pins a frame that is in use, once more. The caller holds the lock of the slot that it is a page of, or has the frame to
+    /// itself: nobody frees it meanwhile, or ends its home. Takes no lock, unless none was ever pinned of its block, nor in use
+    /// by itself.
     ///
     /// # Panics
     ///
     /// When the frame is free, reserved or an orphan.
     pub fn pin(&self, frame: Frame) {
-        let (_, shared) = self.table.known(frame.block());
-        let mut pool = self.pool.lock();
+        self.pin_run(frame, 1)
+    }
+
+    /// As [`Frames::pin`], with `count` frames from `first` on, all in one block.
+    ///
+    /// # Panics
+    ///
+    /// When a frame is free, reserved or an orphan, or lies in the next block.
+    pub fn pin_run(&self, first: Frame, count: usize) {
+        let block = first.block();
+        let (section, shared) = self.table.known(block);
         let whole = shared.is_with(Holder::User);
-        let entries = match pool.records.known(frame.block()).state {
-            BlockState::Whole if whole => Some(pool.records.write_entries(frame.block())),
-            BlockState::Broken { .. } => self.table.entries(frame.block()),
-            _ => None,
+        let entries = match self.table.entries(block) {
+            Some(entries) => entries,
+            None if whole => self.write_entries(block),
+            None => panic!("{first:?} is not in use, to be pinned: its block is {shared}"),
         };
-        let Some(entries) = entries else { panic!("{frame:?} is not in use, to be pinned: its block is {shared}") };
-        let may = |state| matches!(state, FrameState::InUse(_)) || whole && state == FrameState::Free;
-        match entries[frame.index()].pin(may) {
-            Ok(0) => _ = shared.pinned.fetch_add(1, Ordering::Relaxed),
-            Ok(_) => {}
-            Err(state) => panic!("{frame:?} is to be pinned, but is {state:?}"),
+        let entries = &entries[first.index()..][..count];
+        let mut news = 0;
+        // Nobody else changes the entries, then.
+        if whole && shared.pinned.load(Ordering::Acquire) == 0 {
+            entries.iter().for_each(|entry| entry.pin_first());
+            news = count;
+        } else {
+            let may = |state| match state {
+                FrameState::InUse(_) => !whole,
+                FrameState::Free => whole,
+                _ => false,
+            };
+            for (offset, entry) in entries.iter().enumerate() {
+                match entry.pin(may) {
+                    Ok(pins) => news += usize::from(pins == 0),
+                    Err(state) => panic!("{:?} is to be pinned, but is {state:?}", first + offset as u64),
+                }
+            }
+        }
+        if news > 0 {
+            switch();
+            shared.pinned.fetch_add(news as u16, Ordering::Relaxed);
+            section.pinned.fetch_add(news as u32, Ordering::Relaxed);
         }
     }
 
-    /// Drops one pin of a frame. An orphan becomes free with the last one.
+    #[cold]
+    fn write_entries(&self, block: Block) -> &'static BlockEntries {
+        self.pool.lock().records.write_entries(block)
+    }
+
+    /// Drops one pin of a frame. An orphan becomes free with the last one. The caller need hold no lock, and the frame may
+    /// be freed meanwhile, or its home end; only the last pin of an orphan takes the pool's lock.
     ///
     /// # Panics
     ///
     /// When the frame is not pinned.
     pub fn unpin(&self, frame: Frame) {
-        self.pool_that_gains(|pool| {
-            assert!(self.pins(frame) > 0, "{frame:?} is not pinned");
-            let entry = self.table.known_entry(frame);
-            if entry.unpin() > 0 {
-                return;
+        self.unpin_run(frame, 1)
+    }
+
+    /// As [`Frames::unpin`], of each of `count` frames from `first` on, all in one block.
+    ///
+    /// # Panics
+    ///
+    /// When a frame is not pinned, or lies in the next block.
+    pub fn unpin_run(&self, first: Frame, count: usize) {
+        let block = first.block();
+        let (mut gone, mut orphans) = (0, Bits512::EMPTY);
+        for (offset, entry) in self.table.known_entries(first)[first.index()..][..count].iter().enumerate() {
+            match entry.unpin() {
+                Unpin::Pinned => {}
+                Unpin::Last => gone += 1,
+                Unpin::LastOfOrphan => orphans.set(first.index() + offset),
             }
-            self.table.known(frame.block()).1.pinned.fetch_sub(1, Ordering::Relaxed);
-            if entry.state() == FrameState::Orphan {
-                pool.statistics.orphans -= 1;
-                pool.release(frame, 0);
-            }
-        })
+        }
+        if gone > 0 {
+            switch();
+            self.table.count_unpinned(block, gone);
+        }
+        if !orphans.is_empty() {
+            self.unpin_orphans(block, &orphans);
+        }
+    }
+
+    #[cold]
+    fn unpin_orphans(&self, block: Block, orphans: &Bits512) {
+        self.pool_that_gains(|pool| pool.unpin_orphans(block, orphans))
     }
 
     /// How many pins a frame has.
@@ -96,6 +161,22 @@ impl Frames {
     /// Whether any frame of a block is pinned, orphans among them. Takes no lock.
     #[inline]
     pub fn is_pinned(&self, block: Block) -> bool {
-        self.table.find(block).is_some_and(|(_, shared)| shared.pinned.load(Ordering::Relaxed) > 0)
+        self.table.find(block).is_some_and(|(_, shared)| shared.pinned.load(Ordering::Acquire) > 0)
+    }
+}
+
+impl Pool {
+    /// Drops a pin of each frame of `orphans`; those that have none left become free.
+    fn unpin_orphans(&mut self, block: Block, orphans: &Bits512) {
+        let entries = self.table().known_entries(block.frame(0));
+        let mut free = *orphans;
+        for index in orphans.iter().filter(|&index| !entries[index].unpin_orphan()) {
+            free.clear(index);
+        }
+        self.table().count_unpinned(block, free.count());
+        self.statistics.orphans -= free.count();
+        for run in free.runs() {
+            run.for_each(|index| self.release(block.frame(index), 0));
+        }
     }
 }

@@ -31,6 +31,8 @@ pub struct FrameStatistics {
     pub absent: usize,
     /// Frames freed while pinned, still pinned.
     pub orphans: usize,
+    /// Frames that are pinned, orphans among them; in other sums too.
+    pub pinned: usize,
     /// Frames that hold the allocator's own records.
     pub metadata: usize,
     /// Blocks among the cached frames.
@@ -140,7 +142,13 @@ impl fmt::Display for FrameStatistics {
             kib(self.unmovable),
             kib(self.whole)
         )?;
-        writeln!(f, "  orphans: {} KiB; records: {} KiB", kib(self.orphans), kib(self.metadata))?;
+        writeln!(
+            f,
+            "  pinned: {} KiB, of them {} KiB orphans; records: {} KiB",
+            kib(self.pinned),
+            kib(self.orphans),
+            kib(self.metadata)
+        )?;
         writeln!(
             f,
             "  deferred homes: {}; spilled frames: {} movable, {} unmovable",

@@ -97,7 +97,7 @@ pub(super) struct SharedRecord {
     pub(super) absent: AtomicU16,
     /// Which of its section's arrays of frame entries is this block's.
     entries: AtomicU16,
-    /// Frames of it that are pinned, orphans among them. Changes under the pool's lock.
+    /// Frames of it that are pinned, orphans among them; for a moment too many, never too few for who holds the slot's lock.
     pub(super) pinned: AtomicU16,
     holder: AtomicU8,
     /// Where the home waits to be taken back: 0 nowhere, 1 in the deferred queue, above that in a core's cache.
@@ -178,12 +178,15 @@ pub(super) struct Section {
     pub(super) homes: AtomicU32,
     /// Absent frames of its homes.
     pub(super) absent: AtomicU32,
+    /// Frames that are pinned.
+    pub(super) pinned: AtomicU32,
 }
 
 impl Section {
     /// A GiB without RAM.
     fn empty() -> Section {
-        Section { first: 0, blocks: &[], entries: &[], homes: AtomicU32::new(0), absent: AtomicU32::new(0) }
+        let none = || AtomicU32::new(0);
+        Section { first: 0, blocks: &[], entries: &[], homes: none(), absent: none(), pinned: none() }
     }
 
     /// The blocks that have records.
@@ -270,6 +273,15 @@ impl Table {
             0 => Bits512::EMPTY,
             _ => self.look_for_pinned(block),
         }
+    }
+
+    /// Counts `count` frames of `block` less as pinned, whose pins are gone.
+    #[inline]
+    pub(super) fn count_unpinned(self, block: Block, count: usize) {
+        let (section, shared) = self.known(block);
+        // Releases their entries.
+        shared.pinned.fetch_sub(count as u16, Ordering::Release);
+        section.pinned.fetch_sub(count as u32, Ordering::Relaxed);
     }
 
     #[cold]
