@@ -13,6 +13,9 @@ ashlar_test::expect!(
     "run case=jump-data",
     "run case=write-text",
     "run case=write-rodata",
+    "run case=read-unmapped-page-of-block",
+    "run case=read-forbidden-page-of-block",
+    "run case=write-protected-page-of-block el=2",
     "run case=undefined",
     "run case=atomic-null el=2",
     "status 102",
@@ -29,6 +32,8 @@ ashlar_test::expect!(
 #[cfg(target_os = "none")]
 mod guest {
     use ashlar::arch::aarch64::layout;
+    use ashlar::memory::{self, Access, Mapping, is_huge};
+    use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE};
     use core::arch::asm;
     use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -56,6 +61,21 @@ mod guest {
 
     static DATA: AtomicU64 = AtomicU64::new(0xd65f_03c0); // a return instruction
 
+    /// An address in a block of which one page is treated otherwise after all of it has been written.
+    fn in_block(treat: fn(&mut Mapping)) -> u64 {
+        let mut mapping = memory::map(2 * BLOCK_SIZE).expect("RAM has room");
+        mapping.as_mut_slice().fill(1);
+        assert!(is_huge(mapping.as_slice()));
+        let mut part = mapping.split_off(BLOCK_SIZE / 2);
+        let rest = part.split_off(PAGE_SIZE);
+        let address = part.start().0 + 8;
+        treat(&mut part);
+        // The neighbours are there as before.
+        assert!(mapping.as_slice().iter().chain(rest.as_slice()).all(|&byte| byte == 1));
+        core::mem::forget((mapping, part, rest));
+        address
+    }
+
     pub fn crash() {
         match ashlar_test::case() {
             "read-null" => read(0),
@@ -69,6 +89,9 @@ mod guest {
             "jump-data" => jump(DATA.as_ptr().addr() as u64),
             "write-text" => write(layout::__text_start.address().0),
             "write-rodata" => write(layout::__rodata_start.address().0),
+            "read-unmapped-page-of-block" => read(in_block(|page| drop(page.split_off(0)))),
+            "read-forbidden-page-of-block" => read(in_block(|page| page.protect(Access::NONE).expect("mapped"))),
+            "write-protected-page-of-block" => write(in_block(|page| page.protect(Access::READ).expect("mapped"))),
             // SAFETY: none; the instruction is to be stopped.
             "undefined" => unsafe { asm!("udf #0") },
             // SAFETY: none; the access is to be stopped.

@@ -33,7 +33,7 @@ use super::huge::{HugePolicy, SplitCause};
 use super::mmu::{Access, Attributes, Mmu};
 use super::object::Object;
 use super::slab::Handle;
-use super::slot::{LockedSlot, Mapping};
+use super::slot::{LockedSlot, Mapping, Slot};
 use super::{MemoryError, MemoryManager};
 use core::ops::Range;
 
@@ -214,12 +214,15 @@ impl<M: Mmu> MemoryManager<M> {
         }
         self.set_regions(range, |region| Region { access, charged: region.charged || access.write, ..region });
         let attributes = Attributes::new(access);
+        let ends = [Page(range.start).slot(), Page(range.end - 1).slot()];
+        let mut inner = false;
         self.for_each_slot(range, |mut slot, part| {
             slot.new_epoch();
             slot.protect(part, attributes);
+            inner |= matches!(slot.state.mapping, Mapping::Table(_)) && !ends.contains(&slot.number);
         });
         self.merge_around(range);
-        self.promote_healed(range);
+        self.promote_healed(ends, inner);
         Ok(())
     }
 
@@ -307,11 +310,16 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(())
     }
 
-    /// Cuts regions at both ends of `range`. Fails before it changes anything.
+    /// Cuts regions at both ends of `range`. Fails before it changes anything; ends that cut none need no memory, so that
+    /// whole regions can be unmapped when there is none.
     fn cut(&self, range: &Range<u64>) -> Result<(), MemoryError> {
         let mut regions = self.regions.write();
-        regions.reserve(&self.source(), 2).map_err(|_| MemoryError::NoMemory)?;
-        for at in [range.start, range.end] {
+        let ends = [range.start, range.end];
+        if regions.reserve(&self.source(), 2).is_err() {
+            let cuts = ends.iter().filter(|&&at| regions.find(at).is_some_and(|(found, _)| found.start < at)).count();
+            regions.reserve(&self.source(), cuts).map_err(|_| MemoryError::NoMemory)?;
+        }
+        for at in ends {
             if let Some(region) = regions.cut(&self.source(), at).expect("reserved") {
                 self.count_region(region.object, 1);
             }
@@ -392,19 +400,32 @@ impl<M: Mmu> MemoryManager<M> {
         }
     }
 
-    /// Promotes the slots at the ends of `range` whose pages have one access again.
-    fn promote_healed(&self, range: &Range<u64>) {
-        let ends = [Page(range.start).slot(), Page(range.end - 1).slot()];
-        for number in &ends[..if ends[0] == ends[1] { 1 } else { 2 }] {
-            let first = number * PAGES_PER_SLOT as u64;
-            if let Some(handle) = self.directory.get(*number)
-                && let Some((found, region)) = self.region(Page(first).start())
-                && found.end >= first + PAGES_PER_SLOT as u64
-                && self.policy.allows(region.policy)
-            {
-                // Refused, it waits for the touches that are missing.
-                let _ = LockedSlot::lock(self, *number, handle).promote();
+    /// Promotes the slots at the `ends` of a range whose pages have one access again, and if `inner`, those between as well.
+    fn promote_healed(&self, ends: [u64; 2], inner: bool) {
+        let [first, last] = ends;
+        if inner {
+            for (number, handle) in self.directory.slots(first..last + 1) {
+                self.promote_covered(number, handle);
+                crate::sync::breathe();
             }
+            return;
+        }
+        for number in &ends[..if first == last { 1 } else { 2 }] {
+            if let Some(handle) = self.directory.get(*number) {
+                self.promote_covered(*number, handle);
+            }
+        }
+    }
+
+    /// Promotes a slot, if one region that may have blocks covers it.
+    fn promote_covered(&self, number: u64, handle: Handle<Slot>) {
+        let first = number * PAGES_PER_SLOT as u64;
+        if let Some((found, region)) = self.region(Page(first).start())
+            && found.end >= first + PAGES_PER_SLOT as u64
+            && self.policy.allows(region.policy)
+        {
+            // Refused, it waits for the touches that are missing.
+            let _ = LockedSlot::lock(self, number, handle).promote();
         }
     }
 }

@@ -1,0 +1,222 @@
+//! Memory of a booted machine as its tests see it: words that tell every page apart, and what the processor says of an address.
+
+#![allow(dead_code, reason = "no test file uses all of it")]
+
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{PAR_EL1, Readable};
+use ashlar::arch::aarch64::{gate, memory::manager};
+use ashlar::memory::{self, Access, FaultError, HugePolicy, Mapping, MemoryError, is_huge};
+use ashlar::mm::Refusal;
+use ashlar::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, PhysAddr, VirtAddr};
+use ashlar::mm::frame::Class;
+use ashlar::mm::mmu::Mmu;
+use core::arch::asm;
+use core::cell::Cell;
+use core::ops::Range;
+
+/// Words in a page.
+const WORDS: usize = PAGE_SIZE / 8;
+
+/// What [`fill`] puts into a word: no two of a mapping are the same, and none is zero.
+pub fn word(page: usize, word: usize) -> u64 {
+    0x5EED << 48 | (page << 16 | word) as u64
+}
+
+/// Gives each word of each page in `pages`, numbered from the start of `mapping`, a value of its own.
+pub fn fill(mapping: &mut Mapping, pages: Range<usize>) {
+    let bytes = &mut mapping.as_mut_slice()[pages.start * PAGE_SIZE..pages.end * PAGE_SIZE];
+    for (page, bytes) in pages.zip(bytes.chunks_exact_mut(PAGE_SIZE)) {
+        bytes
+            .chunks_exact_mut(8)
+            .enumerate()
+            .for_each(|(n, place)| place.copy_from_slice(&word(page, n).to_le_bytes()));
+    }
+}
+
+/// Whether `bytes` hold what [`fill`] put into page `page`.
+pub fn is_filled(bytes: &[u8], page: usize) -> bool {
+    bytes.len() == PAGE_SIZE && bytes.chunks_exact(8).enumerate().all(|(n, found)| found == word(page, n).to_le_bytes())
+}
+
+/// Whether all of `bytes` are zero.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
+}
+
+/// Looks at every byte: all pages hold what [`fill`] put there.
+#[track_caller]
+pub fn assert_filled(mapping: &Mapping) {
+    assert_filled_but(mapping, |_| false);
+}
+
+/// Looks at every byte: pages that `zero` says yes to hold zeros, all others what [`fill`] put there.
+#[track_caller]
+pub fn assert_filled_but(mapping: &Mapping, zero: impl Fn(usize) -> bool) {
+    for (page, bytes) in mapping.as_slice().chunks_exact(PAGE_SIZE).enumerate() {
+        if zero(page) {
+            assert!(is_zero(bytes), "page {page} is not zero");
+        } else {
+            assert!(is_filled(bytes, page), "page {page} is not as it was left");
+        }
+    }
+}
+
+/// `slots` slots, each a block of filled pages.
+pub fn blocks(slots: usize) -> Mapping {
+    let mut mapping = memory::map(slots * BLOCK_SIZE).expect("RAM has room");
+    mapping.advise(0..slots * BLOCK_SIZE, HugePolicy::Always).expect("records are at hand");
+    fill(&mut mapping, 0..slots * (BLOCK_SIZE / PAGE_SIZE));
+    assert_eq!(huge(&mapping), slots, "each slot is a block");
+    mapping
+}
+
+/// How many slots of `mapping` are blocks.
+pub fn huge(mapping: &Mapping) -> usize {
+    (0..mapping.len()).step_by(BLOCK_SIZE).filter(|&offset| is_huge(pointer(mapping, offset))).count()
+}
+
+/// Where byte `offset` of `mapping` is. It need not be accessible.
+pub fn pointer(mapping: &Mapping, offset: usize) -> *mut u8 {
+    assert!(offset < mapping.len());
+    core::ptr::with_exposed_provenance_mut((mapping.start() + offset as u64).0 as usize)
+}
+
+/// Protects a part of `mapping`, which goes on saying what it said.
+pub fn protect(mapping: &Mapping, pages: Range<usize>, access: Access) -> Result<(), MemoryError> {
+    let (start, length) = (mapping.start() + (pages.start * PAGE_SIZE) as u64, pages.len() * PAGE_SIZE);
+    gate::call(move || manager().protect(start, length, access))
+}
+
+/// Unmaps a range as it is given.
+pub fn unmap(start: VirtAddr, length: usize) -> Result<(), MemoryError> {
+    gate::call(move || manager().unmap(start, length))
+}
+
+/// Gives the block behind `address` up.
+pub fn dissolve(address: VirtAddr) -> Result<usize, Refusal> {
+    gate::call(move || manager().dissolve(address))
+}
+
+/// Where frames are, as far as it fits into registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counts {
+    /// Free, wherever.
+    pub unused: usize,
+    /// In use by themselves.
+    pub movable: usize,
+    /// Absent from their homes.
+    pub absent: usize,
+    /// Freed while pinned.
+    pub orphans: usize,
+    /// Blocks that are homes.
+    pub homes: usize,
+    /// Blocks that are free.
+    pub free_blocks: usize,
+}
+
+/// Counts the frames.
+pub fn frames() -> Counts {
+    gate::call(|| {
+        let all = manager().frames().statistics();
+        Counts {
+            unused: all.unused(),
+            movable: all.movable,
+            absent: all.absent,
+            orphans: all.orphans,
+            homes: all.homes,
+            free_blocks: all.free_blocks(),
+        }
+    })
+}
+
+/// What the memory manager would do about an access at `address`.
+pub fn fault(address: VirtAddr, access: Access) -> Result<(), FaultError> {
+    gate::call(move || manager().fault(address, access))
+}
+
+/// The first and the last address, and the access, of the region over `address`.
+pub fn region(address: VirtAddr) -> Option<(Range<VirtAddr>, Access)> {
+    gate::call(move || {
+        let (pages, region) = manager().region(address)?;
+        let at = |page: u64| VirtAddr(page * PAGE_SIZE as u64);
+        Some((at(pages.start)..at(pages.end), region.access))
+    })
+}
+
+/// Where the processor finds the byte at `pointer` when it reads; nothing if that would fault. Touches no memory.
+pub fn readable(pointer: *const u8) -> Option<PhysAddr> {
+    let address = pointer.addr() as u64;
+    gate::call(move || {
+        // SAFETY: translates an address and says so in PAR_EL1. Kernel mode is not interrupted on the way.
+        unsafe { asm!("at s1e1r, {}", in(reg) address, options(nostack, preserves_flags)) };
+        translation(address)
+    })
+}
+
+/// As [`readable`], for a write.
+pub fn writable(pointer: *const u8) -> Option<PhysAddr> {
+    let address = pointer.addr() as u64;
+    gate::call(move || {
+        // SAFETY: as above.
+        unsafe { asm!("at s1e1w, {}", in(reg) address, options(nostack, preserves_flags)) };
+        translation(address)
+    })
+}
+
+fn translation(address: u64) -> Option<PhysAddr> {
+    barrier::isb(barrier::SY);
+    let offset = address % PAGE_SIZE as u64;
+    (!PAR_EL1.is_set(PAR_EL1::F)).then(|| PhysAddr(PAR_EL1.read(PAR_EL1::PA) << 12 | offset))
+}
+
+/// The word of RAM at `address`, past the application's translations.
+pub fn ram(address: PhysAddr) -> u64 {
+    assert!(address.is_aligned(8));
+    // SAFETY: the address is one of a page of the test's own; the linear map has all RAM.
+    unsafe { manager().machine().linear(address).cast::<u64>().read_volatile() }
+}
+
+/// Writes the word of RAM at `address`, as a device would.
+pub fn set_ram(address: PhysAddr, word: u64) {
+    assert!(address.is_aligned(8));
+    // SAFETY: as above, and nobody borrows the page.
+    unsafe { manager().machine().linear(address).cast::<u64>().write_volatile(word) };
+}
+
+/// All free frames, taken. Each holds the number of the one taken before it.
+pub struct Hoard(Cell<Option<Frame>>);
+
+/// Takes every frame that is free.
+pub fn hoard() -> Hoard {
+    let hoard = Hoard(Cell::new(None));
+    hoard.take_more();
+    hoard
+}
+
+impl Hoard {
+    /// Takes what has become free.
+    pub fn take_more(&self) {
+        let last = self.0.get();
+        self.0.set(gate::call(move || {
+            let take = || manager().frames().allocate(0, Class::Movable);
+            core::iter::from_fn(take).fold(last, |last, frame| {
+                set_ram(frame.start(), last.map_or(0, |last| last.0));
+                Some(frame)
+            })
+        }));
+    }
+}
+
+impl Drop for Hoard {
+    fn drop(&mut self) {
+        let last = self.0.get();
+        gate::call(move || {
+            let before = |&frame: &Frame| Some(Frame(ram(frame.start()))).filter(|frame| frame.0 != 0);
+            let mut next = last;
+            while let Some(frame) = next {
+                next = before(&frame);
+                manager().frames().free(frame, 0);
+            }
+        });
+    }
+}
