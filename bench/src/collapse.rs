@@ -85,8 +85,7 @@ pub fn unmap() {
 /// A page in a block is pinned, and its pin is dropped.
 pub fn pin() {
     let memory = blocks(1);
-    let mut pins = Vec::new();
-    pins.reserve(PAGES_PER_SLOT);
+    let mut pins = Vec::with_capacity(PAGES_PER_SLOT);
     let pin = |page| {
         let at = at(&memory, 0, page);
         time(|| pins.push(gate::call(move || memory::manager().pin(at, PAGE_SIZE, PinRequest::new().write()))))
