@@ -119,6 +119,12 @@ impl Frames {
         shared.home().map(|_| shared.absent.load(Ordering::Relaxed) as usize)
     }
 
+    /// Whether a home is in the deferred queue, or on its way there.
+    pub fn is_deferred(&self, block: Block) -> bool {
+        let (_, shared) = self.known_home(block, "to be looked for in the deferred queue");
+        shared.deferred.load(Ordering::Relaxed) != NOT_DEFERRED
+    }
+
     /// Puts a home at the end of the deferred queue: it released frames that could be taken back. One that is in the
     /// queue keeps its place. Says whether it is new there. Homes that different cores defer at about the same time may
     /// change places.
