@@ -89,13 +89,8 @@ impl Frames {
             entries.iter().for_each(|entry| entry.pin_first());
             news = count;
         } else {
-            let may = |state| match state {
-                FrameState::InUse(_) => !whole,
-                FrameState::Free => whole,
-                _ => false,
-            };
             for (offset, entry) in entries.iter().enumerate() {
-                match entry.pin(may) {
+                match entry.pin(whole) {
                     Ok(pins) => news += usize::from(pins == 0),
                     Err(state) => panic!("{:?} is to be pinned, but is {state:?}", first + offset as u64),
                 }
@@ -136,6 +131,7 @@ impl Frames {
                 Unpin::Pinned => {}
                 Unpin::Last => gone += 1,
                 Unpin::LastOfOrphan => orphans.set(first.index() + offset),
+                Unpin::NotPinned => panic!("{:?} is not pinned", first + offset as u64),
             }
         }
         if gone > 0 {

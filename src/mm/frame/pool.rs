@@ -1,7 +1,7 @@
 //! The pool, a buddy allocator: free runs of blocks above 2 MiB, free sets of broken blocks below.
 #![forbid(unsafe_code)]
 
-use super::super::address::{Block, Frame, PAGE_SIZE, PAGES_PER_SLOT};
+use super::super::address::{Block, Frame, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT};
 use super::super::bits::Bits512;
 use super::entry::{FrameEntry, FrameState};
 use super::free_set::{BLOCK_ORDER, FreeSet, MAX_FRAME_ORDER};
@@ -441,28 +441,38 @@ impl Pool {
     /// pinned, are in use and pages of `owner`, those in `pinned` are orphans, and the others are free. Returns how many are.
     pub(super) fn break_into(&mut self, block: Block, keep: &Bits512, owner: Option<Owner>, pinned: &Bits512) -> usize {
         let entries = self.records.write_entries(block);
-        let mut orphans = *pinned;
-        for index in pinned.iter() {
-            if entries[index].become_orphan() {
-                entries[index].set_owner(None, 0);
-            } else {
-                orphans.clear(index);
+        let mut used = *keep;
+        for (group, entries) in entries.as_chunks::<PAGES_PER_GROUP>().0.iter().enumerate() {
+            let become_page = |index: usize| {
+                let entry = &entries[index % PAGES_PER_GROUP];
+                entry.set(FrameState::InUse(Class::Movable));
+                entry.set_owner(owner, group * PAGES_PER_GROUP + index);
+            };
+            let mut left = keep.group(group);
+            if left == u16::MAX {
+                (0..PAGES_PER_GROUP).for_each(become_page);
+                continue;
+            }
+            while left != 0 {
+                become_page(left.trailing_zeros() as usize);
+                left &= left - 1;
             }
         }
-        for index in keep.iter() {
-            entries[index].set(FrameState::InUse(Class::Movable));
-            entries[index].set_owner(owner, index);
+        for index in pinned.iter().filter(|&index| entries[index].become_orphan()) {
+            entries[index].set_owner(None, 0);
+            used.set(index);
         }
-        let free = keep.or(&orphans).not();
+        let free = used.not();
         #[cfg(feature = "sim")]
         for range in free.runs() {
             self.freed(block.frame(range.start), range.len());
         }
         let set = FreeSet::of(&free, &mut self.statistics.free_runs);
         self.table().known(block).1.set_holder(Holder::Pool);
+        let kept = keep.count();
         self.statistics.whole -= PAGES_PER_SLOT;
-        self.statistics.movable += keep.count();
-        self.statistics.orphans += orphans.count();
+        self.statistics.movable += kept;
+        self.statistics.orphans += PAGES_PER_SLOT - set.count() - kept;
         self.statistics.free += set.count();
         self.records.known(block).state = BlockState::Broken { class: Class::Movable, free: set, listed: None };
         self.relist(block, None, set.largest());
