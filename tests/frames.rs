@@ -147,6 +147,12 @@ fn frames_below_a_limit_are_found_wherever_they_are() {
     assert_eq!(frames.statistics().unmovable_spills, 1);
     assert_ne!(table.block(), broken.block());
     frames.check();
+    // Large runs stay whole.
+    let frames = setup(&[GIB..GIB + 32 * MIB]);
+    let before = frames.statistics().free_runs;
+    assert!(frames.allocate_below(PhysAddr(GIB + 32 * MIB), Class::Movable).is_some());
+    assert_eq!((before[9], frames.statistics().free_runs[9]), (1, 0));
+    assert_eq!(frames.statistics().free_runs[10..], before[10..]);
     // Zeroed blocks are taken back.
     let frames = setup(&[GIB..GIB + 32 * MIB]);
     let blocks: Vec<Block> = core::iter::from_fn(|| frames.allocate_block()).collect();

@@ -65,7 +65,7 @@ pub(super) enum Unpin {
     Pinned,
     /// It was the last one.
     Last,
-    /// It is the last one of an orphan: nothing was done, that needs the pool's lock.
+    /// It is the last one of an orphan, which stays so: it is to be freed, under the pool's lock.
     LastOfOrphan,
     /// There is none.
     NotPinned,
@@ -170,28 +170,23 @@ impl FrameEntry {
         self.usage.store(PIN | u64::from(FrameState::Free.code()), Ordering::Relaxed);
     }
 
-    /// Drops a pin, unless it is the last one of an orphan.
+    /// Drops a pin, unless it is the last one of an orphan: nobody else can.
     #[inline]
     pub(super) fn unpin(&self) -> Unpin {
-        let mut before = self.usage.load(Ordering::Relaxed);
+        // Acquires what others did with the frame, releases what its user did: who frees it acquires that.
+        let mut before = self.usage.load(Ordering::Acquire);
         loop {
             let Some(left) = (before >> 32).checked_sub(1) else { return Unpin::NotPinned };
             if left == 0 && before as u32 == FrameState::Orphan.code() {
                 return Unpin::LastOfOrphan;
             }
             switch();
-            // Releases what was done with the frame: who frees it acquires that.
-            match self.usage.compare_exchange_weak(before, before - PIN, Ordering::AcqRel, Ordering::Relaxed) {
+            match self.usage.compare_exchange_weak(before, before - PIN, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) if left == 0 => return Unpin::Last,
                 Ok(_) => return Unpin::Pinned,
                 Err(now) => before = now,
             }
         }
-    }
-
-    /// Drops a pin of an orphan, under the pool's lock; says whether it was the last one.
-    pub(super) fn unpin_orphan(&self) -> bool {
-        self.usage.fetch_sub(PIN, Ordering::AcqRel) >> 32 == 1
     }
 
     /// The slot it belongs to, and which page of it this is; `None` unless it is in use by itself, or was when it was

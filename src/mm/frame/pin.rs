@@ -162,17 +162,10 @@ impl Frames {
 }
 
 impl Pool {
-    /// Drops a pin of each frame of `orphans`; those that have none left become free.
+    /// Frees orphans, whose last pins are the caller's.
     fn unpin_orphans(&mut self, block: Block, orphans: &Bits512) {
-        let entries = self.table().known_entries(block.frame(0));
-        let mut free = *orphans;
-        for index in orphans.iter().filter(|&index| !entries[index].unpin_orphan()) {
-            free.clear(index);
-        }
-        self.table().count_unpinned(block, free.count());
-        self.statistics.orphans -= free.count();
-        for run in free.runs() {
-            run.for_each(|index| self.release(block.frame(index), 0));
-        }
+        self.table().count_unpinned(block, orphans.count());
+        self.statistics.orphans -= orphans.count();
+        orphans.iter().for_each(|index| self.release(block.frame(index), 0));
     }
 }
