@@ -28,7 +28,6 @@ use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping};
 use super::table::update::{Move, group_of};
 use super::{FaultError, MemoryManager, Refusal};
-use arrayvec::ArrayVec;
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -329,35 +328,17 @@ impl<M: Mmu> MemoryManager<M> {
         self.pins.handles().filter_map(|handle| self.pins.find(handle)).flat_map(PinRecord::iter)
     }
 
-    /// Writes which pins there are, the largest first, and how many frames they hold. Takes no lock.
-    ///
-    /// # Errors
-    ///
-    /// Those of `out`.
-    pub fn describe_pins(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        const SHOWN: usize = 8;
-        let mut largest = ArrayVec::<(u32, u64, bool), { SHOWN + 1 }>::new();
-        let mut count = 0;
+    /// Calls `visit` with the pages of every pin, and how long it is for. Takes no lock: pins made or dropped meanwhile may be
+    /// missed.
+    pub(super) fn each_pin(&self, mut visit: impl FnMut(Range<u64>, &'static str)) {
         for record in self.pins.handles().filter_map(|handle| self.pins.find(handle)) {
             let pages = record.pages.load(Ordering::Acquire);
-            if pages == 0 {
-                continue;
+            if pages > 0 {
+                let page = record.page.load(Ordering::Relaxed);
+                let kind = if record.long.load(Ordering::Relaxed) != 0 { ", for long" } else { "" };
+                visit(page..page + u64::from(pages), kind);
             }
-            count += 1;
-            let rank = largest.iter().position(|(held, ..)| *held < pages).unwrap_or(largest.len());
-            largest
-                .insert(rank, (pages, record.page.load(Ordering::Relaxed), record.long.load(Ordering::Relaxed) != 0));
-            largest.truncate(SHOWN);
         }
-        if count > 0 {
-            writeln!(out, "pins, {count} in all:")?;
-        }
-        for (pages, page, long) in largest {
-            let start = Page(page).start();
-            let kind = if long { "for long" } else { "for a moment" };
-            writeln!(out, "  {start}: {} KiB, {kind}", u64::from(pages) * PAGE_SIZE as u64 / 1024)?;
-        }
-        Ok(())
     }
 }
 
