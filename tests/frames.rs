@@ -14,7 +14,9 @@ use ashlar::mm::address::{Block, Frame, PAGE_SIZE, PhysAddr};
 use ashlar::mm::frame::{CacheLimits, Class, FrameStatistics, Frames, FramesError, PHYSICAL_LIMIT};
 use common::Random;
 use core::ops::Range;
-use frame_setup::{CACHED, GIB, MIB, owner, pool_of, setup, try_setup};
+#[cfg(not(target_os = "none"))]
+use frame_setup::owner;
+use frame_setup::{CACHED, GIB, MIB, pool_of, setup, try_setup};
 
 /// The numbers below `count`, in a random order.
 fn shuffled(count: usize, random: &mut Random) -> Vec<usize> {

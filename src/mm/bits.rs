@@ -139,17 +139,9 @@ impl Bits512 {
         self.0.iter().all(|&word| word == u64::MAX)
     }
 
-    /// The bits of group `group` (0..32), lowest first.
-    #[inline]
-    pub const fn group(&self, group: usize) -> u16 {
-        (self.0[group / 4] >> (group % 4 * PAGES_PER_GROUP)) as u16
-    }
-
     /// How many whole groups of 16 are set.
     pub fn full_groups(&self) -> usize {
-        (0..PAGES_PER_SLOT / PAGES_PER_GROUP)
-            .filter(|group| self.all_in(group * PAGES_PER_GROUP..(group + 1) * PAGES_PER_GROUP))
-            .count()
+        (0..PAGES_PER_SLOT).step_by(PAGES_PER_GROUP).filter(|&start| self.group(start) == u16::MAX).count()
     }
 
     /// Bits set in both.

@@ -19,7 +19,7 @@
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
-use super::address::{Block, Frame, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
+use super::address::{Block, Frame, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
 use super::bits::Bits512;
 use super::frame::{Class, Owner};
 use super::huge::SplitCause;
@@ -204,12 +204,11 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             }
         }
         assert!(state.released.and(&state.present).is_empty(), "SL-5: slot {number:#x} has released pages present");
-        for group in (0..GROUPS_PER_SLOT).filter(|&group| state.is_zeroed(group)) {
+        for start in
+            (0..PAGES_PER_SLOT).step_by(PAGES_PER_GROUP).filter(|&start| state.is_zeroed(start / PAGES_PER_GROUP))
+        {
             assert!(state.home.is_some(), "SL-7: slot {number:#x} has no home to have zeros in");
-            assert!(
-                state.present.group(group * PAGES_PER_GROUP) == 0,
-                "SL-7: group {group} of slot {number:#x} is present"
-            );
+            assert_eq!(state.present.group(start), 0, "SL-7: a zeroed group of slot {number:#x} is present");
         }
         if let Some(home) = state.home {
             assert_eq!(frames.home_owner(home), Some(self.owner()), "{home:?} belongs to another slot");

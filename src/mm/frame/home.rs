@@ -330,7 +330,7 @@ impl Pool {
                 entry.set(FrameState::InUse(Class::Movable));
                 entry.set_owner(owner, group * PAGES_PER_GROUP + index);
             };
-            let mut left = keep.group(group);
+            let mut left = keep.group(group * PAGES_PER_GROUP);
             if left == u16::MAX {
                 (0..PAGES_PER_GROUP).for_each(become_page);
                 continue;
