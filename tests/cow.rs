@@ -10,12 +10,16 @@ mod backing;
 
 #[cfg(target_os = "none")]
 mod guest {
+    extern crate alloc;
+
     use super::backing::{
         assert_filled, assert_filled_but, blocks, fill, frames, huge, is_zero, pinned, pointer, protect,
     };
     use super::backing::{readable, set_pinned};
+    use alloc::vec::Vec;
     use ashlar::memory::{self, Access, Collapsed, FaultError, HugePolicy, Mapping, PinError, PinRequest, Refusal};
     use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_SLOT};
+    use core::ops::Range;
 
     /// A page by itself.
     fn base_page() -> Mapping {
@@ -195,6 +199,33 @@ mod guest {
         }
     }
 
+    /// As above, of a part of a block, which stays the slot's: all other pages go back to where they were.
+    pub fn release_a_part_under_a_pin() {
+        let mut mapping = blocks(1);
+        let (released, part) = (30..70, 40..60);
+        let bytes = |pages: &Range<usize>| pages.start * PAGE_SIZE..pages.end * PAGE_SIZE;
+        let places =
+            |mapping: &Mapping| released.clone().map(|page| readable(pointer(mapping, page * PAGE_SIZE))).collect();
+        let before: Vec<_> = places(&mapping);
+        let pin = mapping.pin(bytes(&part), PinRequest::new().write()).expect("it may be written");
+        mapping.release(bytes(&released)).expect("whole pages");
+        set_pinned(&pin, |_| !0);
+        assert_filled_but(&mapping, |page| released.contains(&page));
+        set_pinned(&pin, |n| n as u64);
+        fill(&mut mapping, released.clone());
+        assert_filled(&mapping);
+        assert!(pinned(&pin).enumerate().all(|(n, word)| word == n as u64));
+        let after: Vec<_> = places(&mapping);
+        for (page, (before, after)) in released.clone().zip(before.iter().zip(&after)) {
+            assert_eq!(before == after, !part.contains(&page), "page {page}");
+        }
+        assert_eq!(huge(&mapping), 0, "a device has a part of its block");
+        drop(pin);
+        assert!(mapping.collapse(0..BLOCK_SIZE, None).expect("a slot").is_complete());
+        assert_eq!(places(&mapping), before);
+        assert_filled(&mapping);
+    }
+
     /// The pin outlives the mapping, and whoever maps there next.
     pub fn unmap_under_a_pin() {
         for setup in SETUPS {
@@ -250,6 +281,8 @@ ashlar_test::tests! {
     collapse_under_a_pin,
     #[cfg(target_os = "none")]
     release_under_a_pin,
+    #[cfg(target_os = "none")]
+    release_a_part_under_a_pin,
     #[cfg(target_os = "none")]
     unmap_under_a_pin,
     #[cfg(target_os = "none")]
