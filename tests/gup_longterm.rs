@@ -12,7 +12,9 @@ mod backing;
 mod guest {
     extern crate alloc;
 
-    use super::backing::{assert_filled, assert_filled_but, blocks, dissolve, fill, frames, huge, is_zero, pinned};
+    use super::backing::{
+        assert_filled, assert_filled_but, blocks, dissolve, fill, frames, huge, is_unmovable, is_zero, pinned,
+    };
     use super::backing::{pointer, protect, readable, set_pinned, word};
     use alloc::collections::BTreeSet;
     use alloc::vec::Vec;
@@ -53,6 +55,7 @@ mod guest {
         let pin = mapping.pin(bytes(&pages), request).expect("there are frames to move to");
         assert_eq!(counter("migrate_pages"), Some(moved + pages.len() as u64));
         assert!(!blocks_of(&pin).contains(&home), "what is pinned left its block");
+        assert!(pin.extents().all(|extent| is_unmovable(extent.start)), "for one that is not the application's first");
         assert_pinned(&mapping, &pages, &pin);
         assert_filled(&mapping);
         let refused = mapping.collapse(0..BLOCK_SIZE, None).expect("a slot");

@@ -192,6 +192,11 @@ pub fn set_ram(address: PhysAddr, word: u64) {
     unsafe { manager().machine().linear(address).cast::<u64>().write_volatile(word) };
 }
 
+/// Whether the frame at `address` is where those lie that cannot move.
+pub fn is_unmovable(address: PhysAddr) -> bool {
+    gate::call(move || manager().frames().is_unmovable(address.frame()))
+}
+
 /// The words that `pin` holds, in RAM, in their order.
 pub fn pinned(pin: &Pin) -> impl Iterator<Item = u64> + '_ {
     places(pin).map(ram)
