@@ -77,7 +77,7 @@ impl Frames {
         let block = first.block();
         let (section, shared) = self.table.known(block);
         let whole = shared.is_with(Holder::User);
-        let entries = match self.table.entries(block) {
+        let entries = match section.entries_of(shared) {
             Some(entries) => entries,
             None if whole => self.write_entries(block),
             None => panic!("{first:?} is not in use, to be pinned: its block is {shared}"),
