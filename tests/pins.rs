@@ -388,7 +388,7 @@ fn reports_name_pins() {
         let kib = (to - from) * 4;
         alloc::format!("  {}..{}: {kib} KiB of {kib} KiB{what}\n", page(start, from), page(start, to))
     };
-    let pinned = alloc::format!("pins of most, of 2:\n{}{}", line(8, 15, ", for long"), line(1, 3, ""));
+    let pinned = alloc::format!("pins, of 2:\n{}{}", line(8, 15, ", for long"), line(1, 3, ""));
     assert!(report.ends_with(&pinned), "{report}");
     let statistics = alloc::format!("{}", world.mm.frames().statistics());
     assert!(statistics.contains("pinned: 36 KiB"), "{statistics}");
