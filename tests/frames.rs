@@ -14,7 +14,9 @@ use ashlar::mm::address::{Block, Frame, PAGE_SIZE, PhysAddr};
 use ashlar::mm::frame::{CacheLimits, Class, FrameStatistics, Frames, FramesError, PHYSICAL_LIMIT};
 use common::Random;
 use core::ops::Range;
-use frame_setup::{CACHED, GIB, MIB, owner, pool_of, setup, try_setup};
+#[cfg(not(target_os = "none"))]
+use frame_setup::owner;
+use frame_setup::{CACHED, GIB, MIB, pool_of, setup, try_setup};
 
 /// The numbers below `count`, in a random order.
 fn shuffled(count: usize, random: &mut Random) -> Vec<usize> {
@@ -274,6 +276,18 @@ fn misuse_is_a_bug() {
     assert!(with(|frames, _, block| frames.end_home(block)), "no home");
     assert!(with(|frames, _, block| _ = frames.defer(block)), "no home");
     assert!(with(|frames, frame, _| frames.unpin(frame)), "not pinned");
+    assert!(with(|frames, _, block| frames.unpin(block.frame(3))), "never pinned");
+    assert!(with(|frames, frame, _| {
+        frames.pin_run(frame, 2);
+        frames.unpin_run(frame, 3);
+    }));
+    assert!(with(|frames, frame, _| {
+        frames.pin(frame);
+        frames.free_to_pool(frame);
+        frames.pin(frame);
+    }));
+    assert!(with(|frames, _, block| frames.pin_run(block.frame(500), 13)), "past the end of the block");
+    assert!(with(|frames, frame, _| frames.end_isolation(frame.block())), "not isolated");
     assert!(with(|frames, frame, _| frames.pin(frame + 16)), "free");
     assert!(with(|frames, frame, _| frames.set_owner(frame + 16, owner(1), 0)), "free");
     assert!(with(|frames, _, _| assert_eq!(frames.allocate(9, Class::Movable), None)), "a block is not frames");
