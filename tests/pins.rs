@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PhysAddr, VirtAddr};
 use ashlar::mm::frame::Class;
-use ashlar::mm::huge::{Collapsed, Enabled, Unit};
+use ashlar::mm::huge::{Collapsed, Enabled, FaultMode, Unit};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::{PinError, PinId, PinRequest};
 use ashlar::mm::{FaultError, MapRequest, Refusal};
@@ -93,6 +93,21 @@ fn a_block_is_one_extent_and_stays_a_block() {
     assert_eq!(world.mm.frames().statistics().pinned, 5);
     world.check();
     world.mm.unpin(part);
+    world.check();
+}
+
+fn an_extent_goes_on_in_the_next_block() {
+    let world = world();
+    world.mm.policy().set_fault_mode(FaultMode::Eager);
+    let start = world.map(4 * BLOCK_SIZE);
+    (0..4).for_each(|slot| world.put(start + slot * BLOCK_SIZE as u64, slot));
+    let pin = pin(&world, page(start, 100), 3 * 512, WRITE);
+    let extents = extents(&world, &pin);
+    assert!(extents.len() < 4, "blocks are taken one after the other: {extents:?}");
+    assert_eq!(length(&extents), (3 * BLOCK_SIZE) as u64);
+    world.check();
+    world.mm.unpin(pin);
+    assert_eq!(world.mm.frames().statistics().pinned, 0);
     world.check();
 }
 
@@ -417,6 +432,7 @@ fn idle_time_goes_on_after_the_pin() {
 ashlar_test::tests! {
     pages_are_faulted_in_and_the_extents_are_theirs,
     a_block_is_one_extent_and_stays_a_block,
+    an_extent_goes_on_in_the_next_block,
     a_device_and_the_application_see_each_others_writes,
     pins_forbid_what_moves_and_allow_what_does_not,
     pages_at_home_promote_though_pinned,

@@ -20,7 +20,7 @@
 //! A pin is a record with the extents that it holds, and lives until [`MemoryManager::unpin`], whatever becomes of the mapping.
 #![forbid(unsafe_code)]
 
-use super::address::{Frame, GROUP_ORDER, PAGE_SIZE, PAGES_PER_SLOT, Page, PhysAddr, VirtAddr, pages_covering};
+use super::address::{Block, Frame, GROUP_ORDER, PAGE_SIZE, PAGES_PER_SLOT, Page, PhysAddr, VirtAddr, pages_covering};
 use super::frame::Class;
 use super::huge::Left;
 use super::mmu::{Access, Mmu};
@@ -162,6 +162,17 @@ fn unpack(extent: u64) -> (Frame, usize) {
     (Frame(extent >> COUNT_BITS), (extent & ((1 << COUNT_BITS) - 1)) as usize)
 }
 
+/// `count` frames from `first` on, cut where blocks end: an extent may go on in the next one.
+fn by_block(first: Frame, count: usize) -> impl Iterator<Item = (Frame, usize)> {
+    let end = first + count as u64;
+    let mut next = first;
+    core::iter::from_fn(move || {
+        let start = next;
+        next = Block(start.block().0 + 1).frame(0).min(end);
+        (start < end).then(|| (start, (next.0 - start.0) as usize))
+    })
+}
+
 /// A pin, by its record: to be given to [`MemoryManager::unpin`], once.
 #[must_use = "what is pinned stays so until it is unpinned"]
 #[derive(Debug, PartialEq, Eq)]
@@ -283,8 +294,8 @@ impl<M: Mmu> MemoryManager<M> {
         let (page, pages) = (record.page.load(Ordering::Relaxed), record.pages.load(Ordering::Relaxed));
         while let Some(handle) = next {
             let record = self.pins.get(handle);
-            for (frame, count) in record.iter() {
-                self.frames.unpin_run(frame, count);
+            for (first, count) in record.iter() {
+                by_block(first, count).for_each(|(frame, count)| self.frames.unpin_run(frame, count));
                 self.counters.unpin_frames.add(count as u64);
             }
             next = Handle::from_raw(record.next.load(Ordering::Acquire));
