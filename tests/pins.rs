@@ -360,6 +360,19 @@ fn devices_with_short_addresses_get_low_frames() {
     world.check();
 }
 
+fn a_block_across_the_limit_is_left_in_part() {
+    let world = world();
+    let start = block(&world);
+    let limit = world.mm.machine().translate(page(start, 100)).expect("present") + 1;
+    let all = pin(&world, start, 512, WRITE.below(limit));
+    assert!(extents(&world, &all).iter().all(|extent| extent.end <= limit));
+    assert_eq!(length(&extents(&world, &all)), BLOCK_SIZE as u64);
+    assert_eq!(world.mm.counters().migrate_pages.get(), 412, "those below stay");
+    assert_filled(&world, start, 0..0);
+    world.mm.unpin(all);
+    world.check();
+}
+
 fn scattered_frames_fill_many_records() {
     let world = world();
     world.mm.policy().set_enabled(Enabled::Never);
@@ -447,6 +460,7 @@ ashlar_test::tests! {
     a_long_pin_of_a_group_is_one_extent,
     a_page_that_is_pinned_cannot_move_for_a_long_pin,
     devices_with_short_addresses_get_low_frames,
+    a_block_across_the_limit_is_left_in_part,
     scattered_frames_fill_many_records,
     what_cannot_be_pinned_says_why,
     reports_name_pins,

@@ -277,12 +277,13 @@ impl<M: Mmu> MemoryManager<M> {
         if slot.epoch() != epoch {
             return Ok(Step::Retry);
         }
-        let pages = page.0..end;
+        let mut pages = page.0..end;
         if request.moves() {
-            slot.settle_for(&pages, request).map_err(|(index, refusal)| PinError::Refused {
+            let settled = slot.settle_for(&pages, request).map_err(|(index, refusal)| PinError::Refused {
                 address: (slot.first() + index as u64).start(),
                 refusal: self.refused(refusal),
             })?;
+            pages.end = page.0 + settled as u64;
         }
         Ok(slot.pin(&pages, access, record).map_or(Step::Fault(access), Step::Pinned))
     }
@@ -403,12 +404,12 @@ impl<M: Mmu> LockedSlot<'_, M> {
     }
 
     /// Moves those of `pages` that must not be pinned where they are, in the first page's group: above the limit, or, for
-    /// long, where they would keep a block from the application.
+    /// long, where they would keep a block from the application. Returns how many may be pinned now, up to the first that is absent.
     ///
     /// # Errors
     ///
     /// The first page that cannot move, and why.
-    fn settle_for(&mut self, pages: &Range<u64>, request: PinRequest) -> Result<(), (usize, Refusal)> {
+    fn settle_for(&mut self, pages: &Range<u64>, request: PinRequest) -> Result<usize, (usize, Refusal)> {
         let part = self.part(pages);
         let below = |frame: Frame| request.below.is_none_or(|limit| frame.start() + PAGE_SIZE as u64 <= limit);
         let may_stay = |slot: &Self, index: usize, long: bool| {
@@ -418,21 +419,22 @@ impl<M: Mmu> LockedSlot<'_, M> {
         // A pin of all of a block keeps nothing from anyone.
         let whole = part.len() == PAGES_PER_SLOT && matches!(self.state.mapping, Mapping::Block { .. });
         if whole && may_stay(self, PAGES_PER_SLOT - 1, false) == Some(true) {
-            return Ok(());
+            return Ok(PAGES_PER_SLOT);
         }
         let group = group_of(part.start);
         let part = part.start..part.end.min(group.end);
         if part == group && part.clone().all(|index| may_stay(self, index, request.long) == Some(false)) {
-            return self.settle_group(part.start, request).map_err(|refusal| (part.start, refusal));
+            self.settle_group(part.start, request).map_err(|refusal| (part.start, refusal))?;
+            return Ok(part.len());
         }
-        for index in part {
+        for index in part.clone() {
             match may_stay(self, index, request.long) {
                 Some(false) => self.settle(index..index + 1, request, 0).map_err(|refusal| (index, refusal))?,
                 Some(true) => {}
-                None => break,
+                None => return Ok(index - part.start),
             }
         }
-        Ok(())
+        Ok(part.len())
     }
 
     /// Moves a group whose pages are all present to frames that they may be pinned in: one after the other, if there are any
