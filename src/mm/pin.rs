@@ -325,8 +325,8 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Offers the slots of `pages` to idle time, which leaves homes with pinned frames alone.
     fn resume(&self, pages: Range<u64>) {
-        for (number, handle) in self.directory.slots(Page(pages.start).slot()..Page(pages.end - 1).slot() + 1) {
-            if let Some(mut slot) = LockedSlot::try_lock(self, number, handle)
+        for (_, handle) in self.directory.slots(Page(pages.start).slot()..Page(pages.end - 1).slot() + 1) {
+            if let Some(mut slot) = LockedSlot::try_lock(self, handle)
                 && let (Mapping::Table(_), Some(_)) = (slot.state.mapping, slot.state.home)
             {
                 slot.offer();
