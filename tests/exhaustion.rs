@@ -6,16 +6,30 @@ extern crate alloc;
 mod common;
 mod world;
 
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, VirtAddr};
-use ashlar::mm::huge::FaultMode;
+use ashlar::mm::huge::{Enabled, FaultMode, Unit};
 use ashlar::mm::mmu::Access;
-use ashlar::mm::{FaultError, MapRequest, MemoryError};
+use ashlar::mm::pin::{PinError, PinId, PinRequest};
+use ashlar::mm::{FaultError, MapRequest, MemoryError, Refusal};
+use core::ops::Range;
 use world::{MIB, World};
 
 const START: VirtAddr = VirtAddr(3 << 30);
+/// Slots mapped.
+const SLOTS: usize = 7;
 
-/// One step of the script: says whether memory was refused.
-type Step = fn(&World) -> bool;
+/// What a script has done so far.
+struct Script {
+    world: World,
+    /// Pages that hold their number.
+    written: BTreeSet<u64>,
+    pins: Vec<PinId>,
+}
+
+/// One step of a script: says whether memory was refused.
+type Step = fn(&mut Script) -> bool;
 
 fn refused(result: Result<(), MemoryError>) -> bool {
     match result {
@@ -29,62 +43,238 @@ fn page(index: u64) -> VirtAddr {
     START + index * PAGE_SIZE as u64
 }
 
-fn touch(world: &World, index: u64) -> bool {
-    match world.store(page(index), &(index + 1).to_le_bytes()) {
-        Ok(()) => false,
-        Err(FaultError::OutOfMemory { .. }) => true,
-        Err(error) => panic!("{error}"),
+impl Script {
+    fn map(&mut self, length: usize, at: VirtAddr) -> bool {
+        refused(self.world.mm.map(MapRequest::new(length).at(at)).map(|_| ()))
+    }
+
+    fn touch(&mut self, index: u64) -> bool {
+        match self.world.store(page(index), &(index + 1).to_le_bytes()) {
+            Ok(()) => {
+                self.written.insert(index);
+                false
+            }
+            Err(FaultError::OutOfMemory { .. }) => true,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Touches pages that get frames of their own, from anywhere.
+    fn scatter(&mut self, pages: Range<u64>) -> bool {
+        self.world.mm.policy().set_enabled(Enabled::Never);
+        // Backwards, so that hardly any two are consecutive.
+        let refused = pages.rev().any(|index| self.touch(index));
+        self.world.mm.policy().set_enabled(Enabled::Always);
+        refused
+    }
+
+    fn release(&mut self, pages: Range<u64>) -> bool {
+        let length = (pages.end - pages.start) as usize * PAGE_SIZE;
+        self.world.mm.release(page(pages.start), length).expect("mapped");
+        self.written.retain(|index| !pages.contains(index));
+        false
+    }
+
+    /// Pins pages, and keeps them pinned.
+    fn pin(&mut self, pages: Range<u64>, request: PinRequest) -> bool {
+        let before = self.world.mm.counters();
+        let before = before.pin_frames.get() - before.unpin_frames.get();
+        let length = (pages.end - pages.start) as usize * PAGE_SIZE;
+        match self.world.mm.pin(page(pages.start), length, request) {
+            Ok(pin) => {
+                let extents = self.world.mm.extents(&pin);
+                assert_eq!(extents.map(|extent| extent.end - extent.start).sum::<u64>(), length as u64);
+                self.pins.push(pin);
+                false
+            }
+            Err(
+                PinError::NoMemory
+                | PinError::Fault(FaultError::OutOfMemory { .. })
+                | PinError::Refused { refusal: Refusal::NoFreeFrame, .. },
+            ) => {
+                let after = self.world.mm.counters();
+                assert_eq!(after.pin_frames.get() - after.unpin_frames.get(), before, "nothing more is pinned");
+                true
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn unpin(&mut self) -> bool {
+        while let Some(pin) = self.pins.pop() {
+            self.world.mm.unpin(pin);
+        }
+        false
+    }
+
+    fn migrate(&mut self, index: u64, unit: Unit) -> bool {
+        match self.world.mm.migrate(page(index), unit) {
+            Ok(()) => false,
+            Err(Refusal::NoFreeFrame) => true,
+            Err(refusal) => panic!("{refusal}"),
+        }
+    }
+
+    fn collapse(&mut self, slot: u64) -> bool {
+        let mut refused = false;
+        let each = |at, result| match result {
+            Ok(_) => assert!(self.world.mm.is_huge(at)),
+            Err(Refusal::NoFreeBlock) => refused = true,
+            Err(refusal) => panic!("{refusal}"),
+        };
+        self.world.mm.collapse(page(512 * slot), BLOCK_SIZE, || false, each).expect("a sound range");
+        refused
+    }
+
+    fn dissolve(&mut self, slot: u64) -> bool {
+        match self.world.mm.dissolve(page(512 * slot)) {
+            // A failure before may have taken the home.
+            Ok(_) | Err(Refusal::NoHome) => false,
+            Err(refusal) => panic!("{refusal}"),
+        }
+    }
+
+    /// All is sound, and nothing lost.
+    fn check(&self, n: u64) {
+        self.world.check();
+        for &index in &self.written {
+            assert_eq!(self.world.get(page(index)), index + 1, "page {index} after failure {n}");
+        }
     }
 }
 
-const SCRIPT: [Step; 12] = [
-    |world| refused(world.mm.map(MapRequest::new(3 * BLOCK_SIZE).at(START)).map(|_| ())),
-    |world| touch(world, 0),
-    |world| touch(world, 16),
-    |world| touch(world, 512),
-    |world| {
-        world.mm.policy().set_fault_mode(FaultMode::Eager);
-        let refused = touch(world, 1024);
-        world.mm.policy().set_fault_mode(FaultMode::Adaptive);
+const TOUCHES: &[Step] = &[
+    |script| script.map(SLOTS * BLOCK_SIZE, START),
+    |script| script.touch(0),
+    |script| script.touch(16),
+    |script| script.touch(512),
+    |script| {
+        script.world.mm.policy().set_fault_mode(FaultMode::Eager);
+        let refused = script.touch(1024);
+        script.world.mm.policy().set_fault_mode(FaultMode::Adaptive);
         refused
     },
     // A block or what stands for it is cut.
-    |world| refused(world.mm.protect(page(1030), PAGE_SIZE, Access::READ)),
-    |world| refused(world.mm.release(page(1040), 3 * PAGE_SIZE)),
-    |world| refused(world.mm.unmap(page(100), 7 * PAGE_SIZE)),
-    |world| refused(world.mm.protect(page(1030), PAGE_SIZE, Access::READ_WRITE)),
-    |world| refused(world.mm.map(MapRequest::new(7 * PAGE_SIZE).at(page(100))).map(|_| ())),
-    |world| touch(world, 101),
-    |world| (200..400).any(|index| touch(world, index)),
+    |script| refused(script.world.mm.protect(page(1030), PAGE_SIZE, Access::READ)),
+    |script| script.release(1040..1043),
+    |script| refused(script.world.mm.unmap(page(100), 7 * PAGE_SIZE)),
+    |script| refused(script.world.mm.protect(page(1030), PAGE_SIZE, Access::READ_WRITE)),
+    |script| script.map(7 * PAGE_SIZE, page(100)),
+    |script| script.touch(101),
+    |script| (200..400).any(|index| script.touch(index)),
 ];
 
-fn an_allocation_fails_at_every_step() {
+const PIN: PinRequest = PinRequest::new();
+
+const PINS: &[Step] = &[
+    |script| script.map(SLOTS * BLOCK_SIZE, START),
+    // Pages that are faulted in.
+    |script| script.pin(10..40, PIN.write()),
+    |script| script.scatter(512..552),
+    // More records than one frame has.
+    |script| script.pin(512..552, PIN),
+    |script| script.pin(512..552, PIN),
+    |script| script.pin(512..552, PIN),
+    |script| script.pin(512..552, PIN),
+    |script| script.pin(512..552, PIN),
+    |script| script.pin(512..552, PIN),
+    |script| script.pin(512..552, PIN),
+    Script::unpin,
+    // Pages that move, of a block, and others that are absent.
+    |script| (1024..1536).step_by(16).any(|index| script.touch(index)),
+    |script| script.pin(1520..1560, PIN.long()),
+    |script| script.pin(1524..1556, PIN.long()),
+    |script| script.pin(512..520, PIN.long()),
+    Script::unpin,
+];
+
+const MOVES: &[Step] = &[
+    |script| script.map(SLOTS * BLOCK_SIZE, START),
+    |script| (0..512).step_by(16).any(|index| script.touch(index)),
+    |script| script.migrate(21, Unit::Page),
+    |script| script.migrate(100, Unit::Group),
+    |script| script.migrate(96, Unit::Page),
+    |script| script.dissolve(0),
+    |script| script.migrate(160, Unit::Group),
+    // To a free block.
+    |script| script.scatter(512..540),
+    |script| script.collapse(1),
+    // To the block that was its home.
+    |script| script.collapse(0),
+    |script| script.dissolve(1),
+];
+
+const ADOPTION: &[Step] = &[
+    |script| script.map(SLOTS * BLOCK_SIZE, START),
+    |script| (0..512).step_by(16).any(|index| script.touch(index)),
+    |script| script.release(100..164),
+    |script| script.dissolve(0),
+    // Others move in, and must move out.
+    |script| script.scatter(512..560),
+    |script| script.collapse(0),
+    |script| script.collapse(1),
+];
+
+/// Runs a script once for each of its allocations, which fails then. Returns how many failures were felt, and the world where none
+/// was.
+fn fail_at_every_step(steps: &[Step]) -> (usize, World) {
     let mut failures = 0;
     for n in 1.. {
-        let world = World::new(32 * MIB, 1, n);
-        let whole = world.mm.frames().statistics();
-        world.mm.frames().fail_after(n);
-        for (number, step) in SCRIPT.iter().enumerate() {
-            if step(&world) {
+        let mut script = Script { world: World::new(32 * MIB, 1, n), written: BTreeSet::new(), pins: Vec::new() };
+        let whole = script.world.mm.frames().statistics();
+        script.world.mm.frames().fail_after(n);
+        for (number, step) in steps.iter().enumerate() {
+            if step(&mut script) {
                 failures += 1;
-                world.check();
-                assert!(!step(&world), "step {number} after failure {n}");
+                script.check(n);
+                assert!(!step(&mut script), "step {number} after failure {n}");
             }
-            world.check();
+            script.world.check();
         }
-        for index in [0, 16, 512, 1024, 101].into_iter().chain(200..400) {
-            assert_eq!(world.get(page(index)), index + 1, "page {index} after failure {n}");
-        }
-        let pending = world.mm.frames().fail_never();
-        world.mm.unmap(START, 3 * BLOCK_SIZE).expect("whole regions");
-        world.check();
-        let left = world.mm.frames().statistics();
-        assert_eq!((left.total, left.homes, left.movable), (whole.total, 0, 0));
+        let pending = script.world.mm.frames().fail_never();
+        script.check(n);
+        script.world.mm.unmap(START, SLOTS * BLOCK_SIZE).expect("whole regions");
+        script.world.check();
+        let left = script.world.mm.frames().statistics();
+        assert_eq!((left.total, left.homes, left.movable, left.orphans), (whole.total, 0, 0, 0));
         if pending {
-            break;
+            return (failures, script.world);
         }
     }
+    unreachable!("scripts end")
+}
+
+fn an_allocation_fails_at_every_touch_and_cut() {
+    let (failures, _) = fail_at_every_step(TOUCHES);
     assert!(failures > 10, "only {failures} failures were felt");
 }
 
-ashlar_test::tests! { an_allocation_fails_at_every_step }
+fn an_allocation_fails_at_every_pin() {
+    let (failures, world) = fail_at_every_step(PINS);
+    assert!(failures > 50, "only {failures} failures were felt");
+    let counters = world.mm.counters();
+    assert!(counters.migrate_pages.get() > 40 && counters.thp_split_pmd_pages.get() > 0, "long pins moved pages");
+}
+
+fn an_allocation_fails_at_every_move() {
+    let (failures, world) = fail_at_every_step(MOVES);
+    assert!(failures > 40, "only {failures} failures were felt");
+    let counters = world.mm.counters();
+    assert_eq!((counters.thp_collapse_alloc.get(), counters.collapse_adopt.get()), (1, 1));
+}
+
+fn an_allocation_fails_at_every_step_of_an_adoption() {
+    let (failures, world) = fail_at_every_step(ADOPTION);
+    assert!(failures > 10, "only {failures} failures were felt");
+    let counters = world.mm.counters();
+    assert_eq!((counters.thp_collapse_alloc.get(), counters.collapse_adopt.get()), (1, 1));
+    let out = counters.migrate_pages.get() - 48;
+    assert!(out > 20, "{out} pages moved out");
+}
+
+ashlar_test::tests! {
+    an_allocation_fails_at_every_touch_and_cut,
+    an_allocation_fails_at_every_pin,
+    an_allocation_fails_at_every_move,
+    an_allocation_fails_at_every_step_of_an_adoption,
+}

@@ -155,13 +155,14 @@ fn frames_below_a_limit_are_found_wherever_they_are() {
     assert!(frames.allocate_below(PhysAddr(GIB + 32 * MIB), Class::Movable).is_some());
     assert_eq!((before[9], frames.statistics().free_runs[9]), (1, 0));
     assert_eq!(frames.statistics().free_runs[10..], before[10..]);
-    // Zeroed blocks are taken back.
+    // Zeroed blocks are taken back, as many as need be.
     let frames = setup(&[GIB..GIB + 32 * MIB]);
     let blocks: Vec<Block> = core::iter::from_fn(|| frames.allocate_block()).collect();
     let low = blocks.iter().copied().min().unwrap();
-    frames.put_zeroed(low);
+    let others = blocks.iter().copied().filter(|&block| block != low);
+    others.clone().take(2).chain([low]).chain(others.skip(2).take(1)).for_each(|block| frames.put_zeroed(block));
     assert_eq!(frames.allocate_below(low.frame(4).start(), Class::Movable), Some(low.frame(0)));
-    assert_eq!((frames.zeroed(), frames.statistics().movable_spills), (0, 0));
+    assert_eq!((frames.zeroed(), frames.statistics().movable_spills), (2, 0));
     frames.check();
 }
 
@@ -275,6 +276,18 @@ fn misuse_is_a_bug() {
     assert!(with(|frames, _, block| frames.end_home(block)), "no home");
     assert!(with(|frames, _, block| _ = frames.defer(block)), "no home");
     assert!(with(|frames, frame, _| frames.unpin(frame)), "not pinned");
+    assert!(with(|frames, _, block| frames.unpin(block.frame(3))), "never pinned");
+    assert!(with(|frames, frame, _| {
+        frames.pin_run(frame, 2);
+        frames.unpin_run(frame, 3);
+    }));
+    assert!(with(|frames, frame, _| {
+        frames.pin(frame);
+        frames.free_to_pool(frame);
+        frames.pin(frame);
+    }));
+    assert!(with(|frames, _, block| frames.pin_run(block.frame(500), 13)), "past the end of the block");
+    assert!(with(|frames, frame, _| frames.end_isolation(frame.block())), "not isolated");
     assert!(with(|frames, frame, _| frames.pin(frame + 16)), "free");
     assert!(with(|frames, frame, _| frames.set_owner(frame + 16, owner(1), 0)), "free");
     assert!(with(|frames, _, _| assert_eq!(frames.allocate(9, Class::Movable), None)), "a block is not frames");

@@ -5,114 +5,131 @@
 
 extern crate alloc;
 mod common;
+#[path = "model/devices.rs"]
+mod devices;
+#[path = "model/memory.rs"]
+mod memory;
+#[path = "model/moves.rs"]
+mod moves;
 mod world;
 
 use alloc::collections::BTreeMap;
-use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, Page, VirtAddr};
+use ashlar::mm::address::VirtAddr;
 use ashlar::mm::huge::{Enabled, FaultMode, HugePolicy};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::{FaultError, MapRequest, MemoryError};
 use common::Random;
 use core::ops::Range;
+use memory::{Model, ModelPage, WINDOW, address, bytes};
 use world::{MIB, World};
 
 /// Steps of a run: a kernel under emulation has less time.
-const STEPS: usize = if cfg!(target_os = "none") { 2_500 } else { 12_500 };
-/// Runs with plenty of memory; half as many are short of it.
-const RUNS: u64 = if cfg!(target_os = "none") { 2 } else { 8 };
-
-/// The pages that operations choose from: five slots, so that everything meets everything.
-const WINDOW: Range<u64> = 1 << 21 >> 12 << 11..(1 << 21 >> 12 << 11) + 5 * 512;
-const CORES: usize = 3;
-
-/// What a page should be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct ModelPage {
-    access: Access,
-    policy: HugePolicy,
-}
-
-/// The plainest memory there is.
-#[derive(Default)]
-struct Model {
-    pages: BTreeMap<u64, ModelPage>,
-    /// Words that were written, by address; all others are zero.
-    words: BTreeMap<u64, u64>,
-}
-
-impl Model {
-    fn forget(&mut self, pages: &Range<u64>) {
-        let bytes = pages.start * PAGE_SIZE as u64..pages.end * PAGE_SIZE as u64;
-        self.words.retain(|at, _| !bytes.contains(at));
-    }
-
-    fn hole(&self, pages: &Range<u64>) -> Option<u64> {
-        pages.clone().find(|page| !self.pages.contains_key(page))
-    }
-}
+const STEPS: usize = if cfg!(target_os = "none") { 2_500 } else { 8_000 };
+/// Runs with plenty of memory, and as many that are short of it.
+const RUNS: u64 = if cfg!(target_os = "none") { 2 } else { 6 };
 
 struct Run {
     world: World,
     model: Model,
     random: Random,
+    /// Bytes of RAM.
+    ram: usize,
+    /// They may be too few.
+    short: bool,
+    cores: usize,
     oom: usize,
 }
 
 impl Run {
-    fn new(seed: u64, ram: usize) -> Self {
-        let world = World::new(ram, CORES, seed);
+    fn new(seed: u64, ram: usize, short: bool) -> Self {
+        let cores = 2 + seed as usize % 3;
+        let world = World::new(ram, cores, seed);
         world.mm.set_overcommit(true);
-        Run { world, model: Model::default(), random: Random::new(seed), oom: 0 }
+        Run { world, model: Model::new(), random: Random::new(seed), ram, short, cores, oom: 0 }
     }
 
-    /// Pages in the window, mostly of the sizes and alignments where blocks and groups begin and end.
+    /// Pages in the window: whole slots as often as not, else where blocks and groups begin and end.
     fn range(&mut self) -> Range<u64> {
-        let pages = self.random.pick(&[1, 1, 2, 15, 16, 16, 17, 32, 100, 511, 512, 512, 512, 513, 1024]);
-        let align = self.random.pick(&[1, 16, 512, 512]);
+        if self.random.below(2) == 0 {
+            return self.slots();
+        }
+        let pages = self.random.pick(&[1, 1, 2, 15, 16, 16, 17, 32, 100, 256, 256, 511, 512, 513]);
+        let align = self.random.pick(&[1, 16, 512]);
         let span = WINDOW.end - WINDOW.start;
         let start = WINDOW.start + self.random.below(span) / align * align;
         start..(start + pages).min(WINDOW.end)
     }
 
+    /// One or two whole slots of the window.
+    fn slots(&mut self) -> Range<u64> {
+        let start = WINDOW.start + self.random.below((WINDOW.end - WINDOW.start) / 512) * 512;
+        start..(start + self.random.pick(&[512, 512, 1024])).min(WINDOW.end)
+    }
+
     fn step(&mut self) {
-        let core = self.random.below(CORES as u64) as usize;
+        let core = self.random.index(self.cores);
         self.world.mm.machine().on_core(core);
-        match self.random.below(100) {
-            0..12 => self.map(),
-            12..18 => self.unmap(),
-            18..26 => self.protect(),
-            26..33 => self.release(),
-            33..36 => self.advise(),
-            36..38 => self.set_policy(),
-            38..42 => self.populate(),
-            42..48 => self.idle(),
-            48..60 => self.fill(),
-            60..82 => self.store(),
-            _ => self.load(),
+        common::set_core(core);
+        match self.random.below(150) {
+            0..6 => self.renew(),
+            6..10 => {
+                let range = self.range();
+                self.map(range)
+            }
+            10..14 => {
+                let range = self.range();
+                self.unmap(range)
+            }
+            14..23 => self.protect(),
+            23..30 => self.release(),
+            30..33 => self.advise(),
+            33..35 => self.set_policy(),
+            35..39 => self.populate(),
+            39..45 => self.idle(),
+            45..55 => self.fill(),
+            55..75 => self.store(),
+            75..90 => self.load(),
+            90..94 => self.execute(),
+            94..103 => self.pin(),
+            103..110 => self.unpin(),
+            110..120 => self.device(),
+            120..128 => self.migrate(),
+            128..133 => self.dissolve(),
+            133..145 => self.collapse(),
+            _ => self.walk(),
         }
     }
 
-    fn map(&mut self) {
-        let range = self.range();
-        let access = self.random.pick(&[Access::READ_WRITE, Access::READ_WRITE, Access::READ, Access::NONE]);
-        let policy =
-            self.random.pick(&[HugePolicy::Default, HugePolicy::Default, HugePolicy::Always, HugePolicy::Never]);
+    /// Whole slots begin anew, without a trace of the holes and differences of before.
+    fn renew(&mut self) {
+        let range = self.slots();
+        self.unmap(range.clone());
+        self.map(range.clone());
+        if self.random.below(2) == 0 {
+            range.for_each(|page| self.store_at(page, 0));
+        }
+    }
+
+    fn map(&mut self, range: Range<u64>) {
+        let often = Access::READ_WRITE;
+        let access = self.random.pick(&[often, often, often, often, often, Access::READ, Access::NONE]);
+        let often = HugePolicy::Default;
+        let policy = self.random.pick(&[often, often, often, often, HugePolicy::Always, HugePolicy::Never]);
         let request = MapRequest::new(bytes(&range)).at(address(range.start)).access(access).policy(policy);
         let result = self.world.mm.map(request);
-        if range.clone().any(|page| self.model.pages.contains_key(&page)) {
+        if range.clone().any(|page| self.model.page(page).is_some()) {
             assert!(matches!(result, Err(MemoryError::Overlap { .. })), "{range:?}: {result:?}");
         } else if result != Err(MemoryError::NoMemory) {
             assert_eq!(result, Ok(address(range.start)..address(range.end)));
-            self.model.pages.extend(range.map(|page| (page, ModelPage { access, policy })));
+            self.model.change(range, |_| Some(ModelPage { access, policy }));
         }
     }
 
-    fn unmap(&mut self) {
-        let range = self.range();
+    fn unmap(&mut self, range: Range<u64>) {
         match self.world.mm.unmap(address(range.start), bytes(&range)) {
             Ok(()) => {
                 self.model.forget(&range);
-                self.model.pages.retain(|page, _| !range.contains(page));
+                self.model.change(range, |_| None);
             }
             Err(error) => assert_eq!(error, MemoryError::NoMemory),
         }
@@ -133,7 +150,8 @@ impl Run {
 
     fn advise(&mut self) {
         let range = self.range();
-        let policy = self.random.pick(&[HugePolicy::Default, HugePolicy::Always, HugePolicy::Never]);
+        let often = HugePolicy::Default;
+        let policy = self.random.pick(&[often, often, HugePolicy::Always, HugePolicy::Never]);
         let result = self.world.mm.advise(address(range.start), bytes(&range), policy);
         self.change(result, range, |page| ModelPage { policy, ..page });
     }
@@ -144,10 +162,7 @@ impl Run {
             (result, Some(hole)) => assert_eq!(result, Err(MemoryError::NotMapped { address: address(hole) })),
             (result, None) => {
                 assert_eq!(result, Ok(()));
-                for page in range {
-                    let page = self.model.pages.get_mut(&page).expect("no hole");
-                    *page = to(*page);
-                }
+                self.model.change(range, |page| page.map(&to));
             }
         }
     }
@@ -166,7 +181,8 @@ impl Run {
 
     fn set_policy(&mut self) {
         let policy = self.world.mm.policy();
-        policy.set_enabled(self.random.pick(&[Enabled::Always, Enabled::Always, Enabled::Madvise, Enabled::Never]));
+        let often = Enabled::Always;
+        policy.set_enabled(self.random.pick(&[often, often, often, Enabled::Madvise, Enabled::Never]));
         policy.set_fault_mode(self.random.pick(&[FaultMode::Adaptive, FaultMode::Adaptive, FaultMode::Eager]));
     }
 
@@ -181,7 +197,7 @@ impl Run {
 
     /// A core has nothing else to do for a while.
     fn idle(&mut self) {
-        for _ in 0..self.random.below(40) {
+        for _ in 0..self.random.below(64) {
             if !self.world.mm.idle_step() {
                 break;
             }
@@ -207,7 +223,7 @@ impl Run {
         let at = address(page) + offset;
         let word = self.random.next();
         let result = self.world.store(at, &word.to_le_bytes());
-        match self.expected(page, at, Access::READ_WRITE) {
+        match self.model.refuses(page, at, Access::READ_WRITE) {
             Some(error) => assert_eq!(result, Err(error)),
             None if result == Err(FaultError::OutOfMemory { address: at }) => self.oom += 1,
             None => {
@@ -226,96 +242,98 @@ impl Run {
             _ => VirtAddr(start + self.random.below(512) * 8),
         };
         let result = self.world.load(at, 8);
-        match self.expected(at.page().0, at, Access::READ) {
+        match self.model.refuses(at.page().0, at, Access::READ) {
             Some(error) => assert_eq!(result, Err(error)),
             None if result == Err(FaultError::OutOfMemory { address: at }) => self.oom += 1,
             None => {
-                let word = self.model.words.get(&at.0).copied().unwrap_or(0);
+                let word = self.model.word(at);
                 assert_eq!(result, Ok(word.to_le_bytes().to_vec()), "at {at}");
             }
         }
     }
 
-    fn expected(&self, page: u64, address: VirtAddr, wanted: Access) -> Option<FaultError> {
-        match self.model.pages.get(&page) {
-            None => Some(FaultError::NoRegion { address }),
-            Some(ModelPage { access, .. }) if !access.permits(wanted) => {
-                Some(FaultError::Denied { address, wanted, allowed: *access })
+    /// Fetches from a page that may be run: whatever moved or filled it made that safe.
+    fn execute(&mut self) {
+        let page = WINDOW.start + self.random.below(WINDOW.end - WINDOW.start);
+        let page = (page..WINDOW.end).find(|&page| self.model.page(page).is_some_and(|page| page.access.execute));
+        if let Some(page) = page {
+            match self.world.execute(address(page)) {
+                Err(FaultError::OutOfMemory { .. }) => self.oom += 1,
+                result => assert_eq!(result, Ok(())),
             }
-            Some(_) => None,
-        }
-    }
-
-    /// Model, walker and manager agree on what is mapped, and on every word that was written.
-    fn agree(&self) {
-        self.world.check();
-        let mm = &self.world.mm;
-        let mut pages = self.model.pages.iter();
-        for (range, access, policy) in mm.regions() {
-            for page in range {
-                assert_eq!(pages.next(), Some((&page, &ModelPage { access, policy })));
-            }
-        }
-        assert_eq!(pages.next(), None, "a page is in no region");
-        let mut usage = mm.usage();
-        for mapping in mm.machine().mappings() {
-            let first = mapping.va.page().0;
-            for page in first..first + (mapping.bytes / PAGE_SIZE) as u64 {
-                let model =
-                    self.model.pages.get(&page).unwrap_or_else(|| panic!("page {page:#x} should not be mapped"));
-                let allowed = if mapping.accessed { mapping.access } else { Access::NONE };
-                assert_eq!(allowed, model.access, "page {page:#x}");
-            }
-            match mapping.bytes {
-                BLOCK_SIZE => usage.blocks -= 1,
-                _ if mapping.contiguous => usage.pages += 1,
-                _ => usage.pages -= 1,
-            }
-        }
-        assert_eq!(usage.blocks, 0, "the walker finds as many blocks as the manager counts");
-        assert_eq!(usage.pages, usage.groups * 16, "and as many pages and groups");
-        for (&at, &word) in &self.model.words {
-            let found = mm.machine().translate(VirtAddr(at)).map(|pa| mm.machine().read_physical(pa, 8));
-            let found = found.unwrap_or_else(|| panic!("the word at {at:#x} is gone"));
-            assert_eq!(found, word.to_le_bytes(), "at {at:#x}");
         }
     }
 }
 
-fn address(page: u64) -> VirtAddr {
-    Page(page).start()
-}
-
-fn bytes(pages: &Range<u64>) -> usize {
-    (pages.end - pages.start) as usize * PAGE_SIZE
-}
-
-/// Runs each seed with its amount of RAM; returns how often no frame was free.
-fn run(runs: impl Iterator<Item = (u64, usize)>) -> u64 {
-    let mut short = 0;
+/// Runs each seed with its amount of RAM. Everything in `happens` must have been counted in some run, and nothing in `never`.
+fn run(runs: impl Iterator<Item = (u64, usize)>, short: bool, happens: &[&str], never: &[&str]) {
+    let mut counts = BTreeMap::new();
     for (seed, ram) in runs {
-        let mut run = Run::new(seed, ram);
+        let mut run = Run::new(seed, ram, short);
         for _ in 0..STEPS {
             run.step();
-            run.agree();
+            run.world.check();
+            run.model.agree(&run.world, ram);
         }
-        short += run.world.mm.counters().reclaim.get();
+        run.world.mm.counters().iter().for_each(|(name, count)| *counts.entry(name).or_insert(0) += count);
         run.world.mm.unmap(address(WINDOW.start), bytes(&WINDOW)).expect("whole regions are unmapped");
+        run.unpin_all();
         run.world.check();
         let frames = run.world.mm.frames().statistics();
-        assert_eq!(frames.homes, 0, "nothing is left of the application");
+        let left = (frames.homes, frames.movable, frames.pinned, frames.orphans);
+        assert_eq!(left, (0, 0, 0, 0), "nothing is left of the application");
     }
-    short
+    for name in happens {
+        assert!(counts[name] > 0, "{name}: it was never met");
+    }
+    for name in never {
+        assert_eq!(counts[name], 0, "{name}");
+    }
 }
 
 /// Memory for everything.
 fn agrees_with_plenty() {
-    assert_eq!(run((1..1 + RUNS).map(|seed| (seed, 32 * MIB))), 0, "five slots fit");
+    let happens = [
+        "promote_idle",
+        "thp_split_pmd_release",
+        "thp_split_pmd_unmap",
+        "thp_split_pmd_protect",
+        "thp_split_pmd_pages",
+        "thp_split_page_failed",
+        "collapse",
+        "collapse_adopt",
+        "thp_collapse_alloc",
+        "refused_not_covered",
+        "refused_mixed_attributes",
+        "refused_policy",
+        "refused_empty",
+        "refused_absent",
+        "refused_no_home",
+        "refused_pinned",
+        "refused_deadline",
+    ];
+    // Five slots fit.
+    let never = ["reclaim", "out_of_memory", "thp_collapse_alloc_failed", "refused_busy"];
+    run((1..1 + RUNS).map(|seed| (seed, 32 * MIB)), false, &happens, &never);
 }
 
 /// Memory for a few slots, so that blocks run out, homes dissolve and faults find nothing.
 fn agrees_when_memory_is_short() {
-    assert!(run((101..101 + RUNS / 2).zip([5 * MIB / 2, 3 * MIB, 4 * MIB, 6 * MIB])) > 0, "memory was never short");
+    let happens = [
+        "out_of_memory",
+        "thp_split_page",
+        "thp_split_page_failed",
+        "thp_underused_split_page",
+        "thp_fault_fallback",
+        "group_fault_fallback",
+        "collapse",
+        "collapse_adopt",
+        "thp_collapse_alloc_failed",
+        "refused_no_free_block",
+        "refused_no_free_frame",
+    ];
+    let ram = [6, 8, 4, 3, 10, 7].map(|mib| mib * MIB);
+    run((101..101 + RUNS).zip(ram), true, &happens, &["refused_busy"]);
 }
 
 ashlar_test::tests! { agrees_with_plenty, agrees_when_memory_is_short }

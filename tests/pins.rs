@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PhysAddr, VirtAddr};
 use ashlar::mm::frame::Class;
-use ashlar::mm::huge::{Collapsed, Enabled, Unit};
+use ashlar::mm::huge::{Collapsed, Enabled, FaultMode, Unit};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::{PinError, PinId, PinRequest};
 use ashlar::mm::{FaultError, MapRequest, Refusal};
@@ -93,6 +93,21 @@ fn a_block_is_one_extent_and_stays_a_block() {
     assert_eq!(world.mm.frames().statistics().pinned, 5);
     world.check();
     world.mm.unpin(part);
+    world.check();
+}
+
+fn an_extent_goes_on_in_the_next_block() {
+    let world = world();
+    world.mm.policy().set_fault_mode(FaultMode::Eager);
+    let start = world.map(4 * BLOCK_SIZE);
+    (0..4).for_each(|slot| world.put(start + slot * BLOCK_SIZE as u64, slot));
+    let pin = pin(&world, page(start, 100), 3 * 512, WRITE);
+    let extents = extents(&world, &pin);
+    assert!(extents.len() < 4, "blocks are taken one after the other: {extents:?}");
+    assert_eq!(length(&extents), (3 * BLOCK_SIZE) as u64);
+    world.check();
+    world.mm.unpin(pin);
+    assert_eq!(world.mm.frames().statistics().pinned, 0);
     world.check();
 }
 
@@ -345,6 +360,19 @@ fn devices_with_short_addresses_get_low_frames() {
     world.check();
 }
 
+fn a_block_across_the_limit_is_left_in_part() {
+    let world = world();
+    let start = block(&world);
+    let limit = world.mm.machine().translate(page(start, 100)).expect("present") + 1;
+    let all = pin(&world, start, 512, WRITE.below(limit));
+    assert!(extents(&world, &all).iter().all(|extent| extent.end <= limit));
+    assert_eq!(length(&extents(&world, &all)), BLOCK_SIZE as u64);
+    assert_eq!(world.mm.counters().migrate_pages.get(), 412, "those below stay");
+    assert_filled(&world, start, 0..0);
+    world.mm.unpin(all);
+    world.check();
+}
+
 fn scattered_frames_fill_many_records() {
     let world = world();
     world.mm.policy().set_enabled(Enabled::Never);
@@ -388,7 +416,7 @@ fn reports_name_pins() {
         let kib = (to - from) * 4;
         alloc::format!("  {}..{}: {kib} KiB of {kib} KiB{what}\n", page(start, from), page(start, to))
     };
-    let pinned = alloc::format!("pins of most, of 2:\n{}{}", line(8, 15, ", for long"), line(1, 3, ""));
+    let pinned = alloc::format!("pins, of 2:\n{}{}", line(8, 15, ", for long"), line(1, 3, ""));
     assert!(report.ends_with(&pinned), "{report}");
     let statistics = alloc::format!("{}", world.mm.frames().statistics());
     assert!(statistics.contains("pinned: 36 KiB"), "{statistics}");
@@ -415,6 +443,7 @@ fn idle_time_goes_on_after_the_pin() {
 ashlar_test::tests! {
     pages_are_faulted_in_and_the_extents_are_theirs,
     a_block_is_one_extent_and_stays_a_block,
+    an_extent_goes_on_in_the_next_block,
     a_device_and_the_application_see_each_others_writes,
     pins_forbid_what_moves_and_allow_what_does_not,
     pages_at_home_promote_though_pinned,
@@ -429,6 +458,7 @@ ashlar_test::tests! {
     a_long_pin_of_a_group_is_one_extent,
     a_page_that_is_pinned_cannot_move_for_a_long_pin,
     devices_with_short_addresses_get_low_frames,
+    a_block_across_the_limit_is_left_in_part,
     scattered_frames_fill_many_records,
     what_cannot_be_pinned_says_why,
     reports_name_pins,

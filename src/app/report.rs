@@ -101,12 +101,8 @@ impl fmt::Display for Report {
         )?;
         line(
             f,
-            "on demand",
-            &[
-                ("slots collapsed", c.collapse.get()),
-                ("pages moved", c.migrate_pages.get()),
-                ("frames pinned", c.pin_frames.get()),
-            ],
+            "collapsed, moved, pinned",
+            &[("slots", c.collapse.get()), ("pages", c.migrate_pages.get()), ("frames", c.pin_frames.get())],
         )?;
         line(f, "invalidations", &[("by address", c.tlb_flush_page.get()), ("of everything", c.tlb_flush_all.get())])?;
         let [all, free, absent, unmovable, pinned] = self.frames.map(|count| of(count, PAGE_SIZE));

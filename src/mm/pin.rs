@@ -20,7 +20,7 @@
 //! A pin is a record with the extents that it holds, and lives until [`MemoryManager::unpin`], whatever becomes of the mapping.
 #![forbid(unsafe_code)]
 
-use super::address::{Frame, GROUP_ORDER, PAGE_SIZE, PAGES_PER_SLOT, Page, PhysAddr, VirtAddr, pages_covering};
+use super::address::{Block, Frame, GROUP_ORDER, PAGE_SIZE, PAGES_PER_SLOT, Page, PhysAddr, VirtAddr, pages_covering};
 use super::frame::Class;
 use super::huge::Left;
 use super::mmu::{Access, Mmu};
@@ -161,6 +161,17 @@ fn unpack(extent: u64) -> (Frame, usize) {
     (Frame(extent >> COUNT_BITS), (extent & ((1 << COUNT_BITS) - 1)) as usize)
 }
 
+/// `count` frames from `first` on, cut where blocks end: an extent may go on in the next one.
+fn by_block(first: Frame, count: usize) -> impl Iterator<Item = (Frame, usize)> {
+    let end = first + count as u64;
+    let mut next = first;
+    core::iter::from_fn(move || {
+        let start = next;
+        next = Block(start.block().0 + 1).frame(0).min(end);
+        (start < end).then(|| (start, (next.0 - start.0) as usize))
+    })
+}
+
 /// A pin, by its record: to be given to [`MemoryManager::unpin`], once.
 #[must_use = "what is pinned stays so until it is unpinned"]
 #[derive(Debug, PartialEq, Eq)]
@@ -281,12 +292,13 @@ impl<M: Mmu> MemoryManager<M> {
         if slot.epoch() != epoch {
             return Ok(Step::Retry);
         }
-        let pages = page.0..end;
+        let mut pages = page.0..end;
         if request.moves() {
-            slot.settle_for(&pages, request).map_err(|(index, refusal)| PinError::Refused {
+            let settled = slot.settle_for(&pages, request).map_err(|(index, refusal)| PinError::Refused {
                 address: (slot.first() + index as u64).start(),
                 refusal: self.refused(refusal),
             })?;
+            pages.end = page.0 + settled as u64;
         }
         Ok(slot.pin(&pages, access, record).map_or(Step::Fault(access), Step::Pinned))
     }
@@ -298,8 +310,8 @@ impl<M: Mmu> MemoryManager<M> {
         let (page, pages) = (record.page.load(Ordering::Relaxed), record.pages.load(Ordering::Relaxed));
         while let Some(handle) = next {
             let record = self.pins.get(handle);
-            for (frame, count) in record.iter() {
-                self.frames.unpin_run(frame, count);
+            for (first, count) in record.iter() {
+                by_block(first, count).for_each(|(frame, count)| self.frames.unpin_run(frame, count));
                 self.counters.unpin_frames.add(count as u64);
             }
             next = Handle::from_raw(record.next.load(Ordering::Acquire));
@@ -313,8 +325,8 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Offers the slots of `pages` to idle time, which leaves homes with pinned frames alone.
     fn resume(&self, pages: Range<u64>) {
-        for (number, handle) in self.directory.slots(Page(pages.start).slot()..Page(pages.end - 1).slot() + 1) {
-            if let Some(mut slot) = LockedSlot::try_lock(self, number, handle)
+        for (_, handle) in self.directory.slots(Page(pages.start).slot()..Page(pages.end - 1).slot() + 1) {
+            if let Some(mut slot) = LockedSlot::try_lock(self, handle)
                 && let (Mapping::Table(_), Some(_)) = (slot.state.mapping, slot.state.home)
             {
                 slot.offer();
@@ -389,12 +401,12 @@ impl<M: Mmu> LockedSlot<'_, M> {
     }
 
     /// Moves those of `pages` that must not be pinned where they are, in the first page's group: above the limit, or, for
-    /// long, where they would keep a block from the application.
+    /// long, where they would keep a block from the application. Returns how many may be pinned now, up to the first that is absent.
     ///
     /// # Errors
     ///
     /// The first page that cannot move, and why.
-    fn settle_for(&mut self, pages: &Range<u64>, request: PinRequest) -> Result<(), (usize, Refusal)> {
+    fn settle_for(&mut self, pages: &Range<u64>, request: PinRequest) -> Result<usize, (usize, Refusal)> {
         let part = self.part(pages);
         let below = |frame: Frame| request.below.is_none_or(|limit| frame.start() + PAGE_SIZE as u64 <= limit);
         let may_stay = |slot: &Self, index: usize, long: bool| {
@@ -404,21 +416,22 @@ impl<M: Mmu> LockedSlot<'_, M> {
         // A pin of all of a block keeps nothing from anyone.
         let whole = part.len() == PAGES_PER_SLOT && matches!(self.state.mapping, Mapping::Block { .. });
         if whole && may_stay(self, PAGES_PER_SLOT - 1, false) == Some(true) {
-            return Ok(());
+            return Ok(PAGES_PER_SLOT);
         }
         let group = group_of(part.start);
         let part = part.start..part.end.min(group.end);
         if part == group && part.clone().all(|index| may_stay(self, index, request.long) == Some(false)) {
-            return self.settle_group(part.start, request).map_err(|refusal| (part.start, refusal));
+            self.settle_group(part.start, request).map_err(|refusal| (part.start, refusal))?;
+            return Ok(part.len());
         }
-        for index in part {
+        for index in part.clone() {
             match may_stay(self, index, request.long) {
                 Some(false) => self.settle(index..index + 1, request, 0).map_err(|refusal| (index, refusal))?,
                 Some(true) => {}
-                None => break,
+                None => return Ok(index - part.start),
             }
         }
-        Ok(())
+        Ok(part.len())
     }
 
     /// Moves a group whose pages are all present to frames that they may be pinned in: one after the other, if there are any

@@ -55,6 +55,7 @@ impl Largest {
         Largest { found: 0, largest: ArrayVec::new() }
     }
 
+    #[inline(never)] // Every image has it: twice would be too much.
     fn add(&mut self, pages: usize, range: Range<u64>, what: &'static str) {
         self.found += 1;
         let rank = self.largest.iter().position(|(counted, ..)| *counted < pages).unwrap_or(self.largest.len());
@@ -62,6 +63,7 @@ impl Largest {
         self.largest.truncate(NAMED);
     }
 
+    #[inline(never)]
     fn describe(&self, title: &str, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "{title}, of {}:", self.found)?;
         for (pages, range, what) in &self.largest {
@@ -111,7 +113,7 @@ impl<M: Mmu> MemoryManager<M> {
         holders.describe("regions that hold most", out)?;
         let mut pins = Largest::new();
         self.each_pin(|range, kind| pins.add((range.end - range.start) as usize, range, kind));
-        pins.describe("pins of most", out)
+        pins.describe("pins", out)
     }
 
     /// Present pages of `range`, slots that are locked left out.

@@ -180,9 +180,10 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         LockedSlot { mm, number, handle, slot, state: slot.state.lock() }
     }
 
-    pub(super) fn try_lock(mm: &'m MemoryManager<M>, number: u64, handle: Handle<Slot>) -> Option<Self> {
-        let slot = mm.slots.get(handle);
-        Some(LockedSlot { mm, number, handle, slot, state: slot.state.try_lock()? })
+    /// Locks the slot of `handle`, if that is one and nobody has it. What the handle came from may be old.
+    pub(super) fn try_lock(mm: &'m MemoryManager<M>, handle: Handle<Slot>) -> Option<Self> {
+        let slot = mm.slots.find(handle)?;
+        Some(LockedSlot { mm, number: slot.number(), handle, slot, state: slot.state.try_lock()? })
     }
 
     /// Panics where what the record says of itself cannot be: SL-2 to SL-8, but for what the descriptors and the frames'
@@ -298,13 +299,18 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
     }
 
-    /// Whether the frame of page `index` in the home is pinned, and not in use: its page went away, and a device may still
+    /// Whether the frame of a page in `range` is pinned in the home, and not in use: the page went away, and a device may still
     /// write to it.
     #[inline]
-    pub(super) fn is_orphan(&self, home: Block, index: usize) -> bool {
-        self.mm.frames.is_pinned(home)
-            && (!self.state.present.get(index) || self.state.away.get(index))
-            && self.mm.frames.pins(home.frame(index)) > 0
+    pub(super) fn has_orphan(&self, home: Block, range: Range<usize>) -> bool {
+        self.mm.frames.is_pinned(home) && self.finds_orphan(home, range)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn finds_orphan(&self, home: Block, mut range: Range<usize>) -> bool {
+        let at_home = self.state.at_home();
+        range.any(|index| !at_home.get(index) && self.mm.frames.pins(home.frame(index)) > 0)
     }
 
     pub(super) fn count_absent(&self, home: Block) {

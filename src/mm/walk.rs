@@ -7,9 +7,9 @@
 //! - **WA-1** Under a slot's lock its descriptors, its home and the frames of its present pages stay as they are; without
 //!   it, whatever was read may be old. Level-2 tables live as long as the manager, so that the first test is always of a
 //!   descriptor; a level-3 table may be gone, so that nothing is read there without the lock.
-//! - **WA-2** From a frame to its page: the frame's entry names a slot, and that may be old; the slot's lock is only tried;
-//!   under it, the page's descriptor is what says whether the page is in the frame. Slot records are never freed, so an old
-//!   name is some slot's.
+//! - **WA-2** From a frame to its page: the frame's entry names a slot, and that may be old, or nonsense that was never a
+//!   slot; so the record is looked for, and its lock only tried; under it, the page's descriptor is what says whether the page
+//!   is in the frame. Slot records stay slot records, so an old name is some slot's.
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
@@ -73,7 +73,7 @@ impl<M: Mmu> MemoryManager<M> {
     ) -> Option<R> {
         let (owner, index) = self.frames.owner(frame)?;
         let handle = Handle::from_raw(owner.number())?;
-        let mut slot = LockedSlot::try_lock(self, self.slots.get(handle).number(), handle)?;
+        let mut slot = LockedSlot::try_lock(self, handle)?;
         match slot.leaf(index) {
             Some((at, _)) if at == frame => Some(operation(&mut slot, index)),
             _ => None,
@@ -88,21 +88,24 @@ impl<M: Mmu> LockedSlot<'_, M> {
             Mapping::Empty => return,
             Mapping::Table(table) => table,
             Mapping::Block { .. } => {
-                let (frame, attributes) = self.leaf(range.start).expect("a block maps all pages");
-                let page = self.first() + range.start as u64;
-                return visit(Leaf { page, pages: range.len(), frame, attributes, size: Size::Block });
+                if let Some((frame, attributes)) = self.leaf(range.start) {
+                    let page = self.first() + range.start as u64;
+                    visit(Leaf { page, pages: range.len(), frame, attributes, size: Size::Block });
+                }
+                return;
             }
         };
         let mut next = range.start;
         while let Some(index) = self.state.present.next_set(next).filter(|&index| index < range.end) {
             let entry = self.mm.machine.read_entry(table, index, Level::Three);
-            let (frame, attributes) = entry.leaf().expect("a present page has a descriptor");
             let (size, end) = match entry {
                 Entry::Page { contiguous: true, .. } => (Size::Group, (index / PAGES_PER_GROUP + 1) * PAGES_PER_GROUP),
                 _ => (Size::Page, index + 1),
             };
             next = end.min(range.end);
-            visit(Leaf { page: self.first() + index as u64, pages: next - index, frame, attributes, size });
+            if let Some((frame, attributes)) = entry.leaf() {
+                visit(Leaf { page: self.first() + index as u64, pages: next - index, frame, attributes, size });
+            }
         }
     }
 }

@@ -41,18 +41,18 @@ impl Frames {
             return None;
         }
         let mut cache = self.cache();
-        if let Some((block, _)) = self.pop_block(&mut cache) {
-            let shared = self.begin_home(block, owner, absent);
-            if absent > 0 {
-                self.note_deferred(&mut cache, block, shared);
+        let (block, zeroed) = match self.pop_block(&mut cache) {
+            Some((block, _)) => (block, false),
+            None => {
+                drop(cache);
+                let found = self.allocate_uncached_block()?;
+                cache = self.cache();
+                found
             }
-            return Some(Home { block, zeroed: false });
-        }
-        drop(cache);
-        let (block, zeroed) = self.allocate_uncached_block()?;
+        };
         let shared = self.begin_home(block, owner, absent);
         if absent > 0 {
-            self.note_deferred(&mut self.cache(), block, shared);
+            self.note_deferred(&mut cache, block, shared);
         }
         Some(Home { block, zeroed })
     }

@@ -75,8 +75,7 @@ impl<M: Mmu> MemoryManager<M> {
         operation: impl FnOnce(&mut LockedSlot<'_, M>) -> Result<usize, Refusal>,
     ) -> Attempt {
         let Some(handle) = Handle::from_raw(owner.number()) else { return Attempt::Nothing };
-        let number = self.slots.get(handle).number();
-        let Some(mut slot) = LockedSlot::try_lock(self, number, handle) else { return Attempt::Busy };
+        let Some(mut slot) = LockedSlot::try_lock(self, handle) else { return Attempt::Busy };
         match operation(&mut slot) {
             Ok(1..) => Attempt::Freed,
             _ => Attempt::Nothing,
