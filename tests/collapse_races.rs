@@ -270,6 +270,35 @@ mod programs {
         race(make, own, other, |world| assert_contents(world, &[]));
     }
 
+    /// The only free frames are in a block that is isolated for a while: who needs one waits for the end of that.
+    pub fn touches_while_the_last_frames_are_isolated() {
+        let make = |machine| {
+            let world = World::with_block(machine);
+            world.mm.map(MapRequest::new(BLOCK_SIZE).at(at(1024))).expect("room");
+            (0..512).for_each(|page| world.put(page, mark(page)));
+            world.mm.policy().set_enabled(Enabled::Never);
+            world.put(1024, 1);
+            world.exhaust();
+            world.mm.release(at(32), 3 * PAGE_SIZE).expect("mapped");
+            world.mm.dissolve(START).expect("nothing is pinned");
+            world
+        };
+        let own = |world: &World| (1025..1028).for_each(|page| world.put(page, 9));
+        let other = |world: &World| {
+            let block = world.mm.machine().translate(START).expect("present").frame().block();
+            for _ in 0..3 {
+                assert!(world.mm.frames().isolate(block));
+                (0..20).for_each(|_| shuttle::thread::yield_now());
+                world.mm.frames().end_isolation(block);
+            }
+        };
+        let end = |world: &World| {
+            assert!((1025..1028).all(|page| world.get(page) == 9));
+            assert_contents(world, &[32, 33, 34]);
+        };
+        race(make, own, other, end);
+    }
+
     /// Pins `pages` pages from `page` on, and sees that what a device writes arrives while others do their worst.
     fn use_pinned(world: &World, page: u64, pages: u64) {
         let pin = world.mm.pin(at(page), pages as usize * PAGE_SIZE, PinRequest::new().write()).expect("mapped");
@@ -432,6 +461,8 @@ ashlar_test::tests! {
     two_slots_that_share_a_block_collapse,
     #[cfg(not(target_os = "none"))]
     a_collapse_against_memory_taken_back,
+    #[cfg(not(target_os = "none"))]
+    touches_while_the_last_frames_are_isolated,
     #[cfg(not(target_os = "none"))]
     pins_against_a_collapse,
     #[cfg(not(target_os = "none"))]

@@ -79,6 +79,8 @@ impl<M: Mmu> MemoryManager<M> {
     #[inline(never)]
     fn fault_again(&self, address: VirtAddr, access: Access, first: Attempt) -> Result<(), FaultError> {
         let mut attempt = first;
+        // None that this fault knows of.
+        let mut isolations = 0;
         loop {
             match attempt {
                 Attempt::Done => return Ok(()),
@@ -87,6 +89,10 @@ impl<M: Mmu> MemoryManager<M> {
                     self.wait();
                 }
                 Attempt::NoMemory if self.reclaim() => {}
+                // What could not be had a moment ago can be now.
+                Attempt::NoMemory if self.frames.isolations_ended() != isolations => {
+                    isolations = self.frames.isolations_ended();
+                }
                 Attempt::Fill(..) => unreachable!("an attempt fills what is to be filled"),
                 Attempt::NoMemory => {
                     self.counters.out_of_memory.increment();

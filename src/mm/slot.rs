@@ -1,7 +1,7 @@
 //! A slot: 2 MiB of an object's memory, its pages, its home, its descriptors.
 //!
 //! What holds under a slot's lock, between operations. Debug builds check what the record says of itself whenever the lock is let
-//! go; [`MemoryManager::check`] compares it with every descriptor and frame, too.
+//! go; `MemoryManager::check` compares it with every descriptor and frame, too.
 //!
 //! - **SL-1** A page is in `present` exactly when the slot's descriptors map it.
 //! - **SL-2** A present page is in `away` exactly when its frame is not the frame at its own offset of the home. Without
@@ -14,8 +14,6 @@
 //! - **SL-7** A group in `zeroed` has no page present, and its frames in the home hold zeros: idle time zeroed them. A page
 //!   that is mapped there drops the mark, and so does the end of the home.
 //! - **SL-8** A home with absent frames waits in the deferred queue, so that memory that is short finds them; one without does not.
-//!
-//! [`MemoryManager::check`]: super::MemoryManager::check
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;

@@ -230,6 +230,13 @@ impl Frames {
         self.with_drained_caches(|_| ());
     }
 
+    /// Gives back what the running core's cache holds of single movable frames, so that blocks may form of them.
+    pub fn drain_movable(&self) {
+        let mut cache = self.cache();
+        let list = &mut cache.frames[Class::Movable as usize];
+        drain_frames(list, u32::MAX, 0, Class::Movable, &mut self.pool.lock());
+    }
+
     /// The running core's cache.
     #[inline(always)] // Its lock is the larger part of what an allocation costs.
     pub(super) fn cache(&self) -> Guard<'_, Cache> {

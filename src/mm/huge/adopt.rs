@@ -46,6 +46,7 @@ impl<M: Mmu> MemoryManager<M> {
             return Ok(false);
         }
         let adopted = self.evacuate(block, owner, is_up).and_then(|emptied| {
+            self.frames.drain_caches();
             let adopt = |slot: &mut LockedSlot<'_, M>| emptied && slot.adopt(block);
             Ok(self.with_collapsible(number, |slot, _| Ok(adopt(slot)))? == Some(true))
         });

@@ -130,6 +130,9 @@ impl<M: Mmu> MemoryManager<M> {
                 }
                 Some(Step::Done) if work.survey.pages == 0 => return Ok(Collapsed::AlreadyBlock),
                 Some(Step::Done) => {
+                    if work.pages > 0 {
+                        self.frames.drain_movable();
+                    }
                     self.counters.collapse.increment();
                     return Ok(match work {
                         Work { pages: 0, filled: 0, .. } => Collapsed::Promoted,

@@ -12,7 +12,7 @@
 //! # Locking, references and counts
 //!
 //! What `transhuge.rst` says of these, for one address space. Each is an invariant with a name, checked by debug builds when the lock
-//! it is about is let go, and by [`MemoryManager::check`](crate::mm::MemoryManager::check) after every step of the tests:
+//! it is about is let go, and by `MemoryManager::check` after every step of the tests:
 //!
 //! | question | answer | where |
 //! | --- | --- | --- |

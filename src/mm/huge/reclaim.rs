@@ -34,6 +34,7 @@ impl<M: Mmu> MemoryManager<M> {
         if self.reclaim_absent(&mut busy) || self.reclaim_zero_pages(&mut busy) {
             return true;
         }
+        let busy = busy || self.frames.is_isolating();
         if busy {
             self.wait();
         }
