@@ -14,6 +14,8 @@ fn ranges_agree_with_an_array() {
         assert!(bits.all_in(start..end));
         assert_eq!(bits.any_in(start..end), start != end);
         assert!(bits.runs().eq((start != end).then_some(start..end)));
+        assert!(bits.iter().eq(start..end));
+        assert!((0..512).all(|index| (bits.group(index / 16 * 16) >> (index % 16) & 1 != 0) == bits.get(index)));
         let mut rest = Bits512::FULL;
         rest.clear_range(start..end);
         assert_eq!(rest, bits.not());
@@ -30,6 +32,7 @@ fn single_bits() {
     assert_eq!(bits.next_set(505), Some(511));
     assert_eq!(bits.next_set(512), None);
     assert!(bits.runs().eq((0..512).step_by(7).map(|index| index..index + 1)));
+    assert!(bits.iter().eq((0..512).step_by(7)));
     bits.clear(0);
     assert_eq!(bits.next_set(0), Some(7));
     assert_eq!(Bits512::FULL.full_groups(), 32);

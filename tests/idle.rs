@@ -10,6 +10,7 @@ use ashlar::mm::address::{BLOCK_SIZE, GROUP_SIZE, PAGE_SIZE, VirtAddr};
 use ashlar::mm::frame::Class;
 use ashlar::mm::huge::{FaultMode, HugePolicy};
 use ashlar::mm::mmu::Access;
+use ashlar::mm::pin::PinRequest;
 use world::{MIB, World, assert_filled, fill, sizes};
 
 /// A world of which no frame holds zeros, and one slot that is mapped.
@@ -145,14 +146,13 @@ fn a_zeroed_block_serves_a_first_touch_that_expects_one() {
 fn idle_time_leaves_pinned_homes_alone() {
     let (world, start) = used_world();
     touch_groups(&world, start, 0..2);
-    let physical = world.mm.machine().translate(start + GROUP_SIZE as u64).expect("touched");
-    world.mm.frames().pin(physical.frame());
+    let pin = world.mm.pin(start + GROUP_SIZE as u64, 1, PinRequest::new()).expect("touched");
     world.mm.unmap(start + GROUP_SIZE as u64, GROUP_SIZE).expect("mapped");
     world.mm.map(MapRequest::new(GROUP_SIZE).at(start + GROUP_SIZE as u64)).expect("room");
     idle(&world);
     touch_groups(&world, start, 5..6);
     assert_eq!(world.mm.counters().zeroed_group_hit.get(), 0);
-    world.mm.frames().unpin(physical.frame());
+    world.mm.unpin(pin);
     world.check();
 }
 

@@ -10,13 +10,17 @@ mod document {
     /// Where what the document may name lies.
     const TREES: [&str; 5] = ["src/", "arch/", "platform/", "tests/", "tools/"];
     /// Tests that have their names from peers.
-    const PEERS: [&str; 6] = [
+    const PEERS: [&str; 10] = [
         "ltp_munmap",
         "ltp_mprotect",
         "gvisor_madvise",
         "transhuge_stress",
         "folio_split_race_test",
         "split_huge_page_test",
+        "khugepaged",
+        "cow",
+        "gup_longterm",
+        "migration",
     ];
 
     fn root() -> &'static Path {

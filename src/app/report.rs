@@ -13,8 +13,8 @@ use core::time::Duration;
 pub struct Report {
     /// What is mapped.
     pub usage: Usage,
-    /// Frames: all, free, absent from their homes, unmovable.
-    pub frames: [usize; 4],
+    /// Frames: all, free, absent from their homes, unmovable, pinned.
+    pub frames: [usize; 5],
     /// Blocks that are free as a whole.
     pub free_blocks: usize,
     /// Since the machine was switched on.
@@ -24,18 +24,13 @@ pub struct Report {
 
 /// The memory report of this moment.
 pub fn report() -> Report {
-    let ([all, free, absent, unmovable], free_blocks) = gate::call(|| {
+    let (frames, free_blocks) = gate::call(|| {
         let statistics = memory::manager().frames().statistics();
-        let frames = [statistics.total, statistics.unused(), statistics.absent, statistics.unmovable];
+        let frames =
+            [statistics.total, statistics.unused(), statistics.absent, statistics.unmovable, statistics.pinned];
         (frames, statistics.free_blocks())
     });
-    Report {
-        usage: usage(),
-        frames: [all, free, absent, unmovable],
-        free_blocks,
-        time: time::since_start(),
-        counters: memory::manager().counters(),
-    }
+    Report { usage: usage(), frames, free_blocks, time: time::since_start(), counters: memory::manager().counters() }
 }
 
 impl fmt::Display for Report {
@@ -104,11 +99,17 @@ impl fmt::Display for Report {
                 ("deferred", c.thp_deferred_split_page.get()),
             ],
         )?;
+        line(
+            f,
+            "collapsed, moved, pinned",
+            &[("slots", c.collapse.get()), ("pages", c.migrate_pages.get()), ("frames", c.pin_frames.get())],
+        )?;
         line(f, "invalidations", &[("by address", c.tlb_flush_page.get()), ("of everything", c.tlb_flush_all.get())])?;
-        let [all, free, absent, unmovable] = self.frames.map(|count| of(count, PAGE_SIZE));
+        let [all, free, absent, unmovable, pinned] = self.frames.map(|count| of(count, PAGE_SIZE));
         writeln!(
             f,
-            "RAM: {all}, of it {free} free ({} whole blocks), {absent} absent from homes, {unmovable} unmovable",
+            "RAM: {all}, of it {free} free ({} whole blocks), {absent} absent from homes, {unmovable} unmovable, \
+             {pinned} pinned",
             self.free_blocks
         )?;
         writeln!(f, "zeroed: {}", Bytes(c.zeroed_bytes.get()))?;

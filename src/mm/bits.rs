@@ -141,9 +141,7 @@ impl Bits512 {
 
     /// How many whole groups of 16 are set.
     pub fn full_groups(&self) -> usize {
-        (0..PAGES_PER_SLOT / PAGES_PER_GROUP)
-            .filter(|group| self.all_in(group * PAGES_PER_GROUP..(group + 1) * PAGES_PER_GROUP))
-            .count()
+        (0..PAGES_PER_SLOT).step_by(PAGES_PER_GROUP).filter(|&start| self.group(start) == u16::MAX).count()
     }
 
     /// Bits set in both.

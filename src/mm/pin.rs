@@ -28,7 +28,6 @@ use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping};
 use super::table::update::{Move, group_of};
 use super::{FaultError, MemoryManager, Refusal};
-use arrayvec::ArrayVec;
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -205,27 +204,19 @@ impl<M: Mmu> MemoryManager<M> {
         let (first, record) = self.new_pin_record()?;
         let mut last = record;
         let mut page = pages.start;
-        while page < pages.end {
-            let pinned = match self.pin_some(page..pages.end, request, last) {
-                Ok(Step::Pinned(0)) => self.new_pin_record().map(|(next, record)| {
-                    last.next.store(next.raw(), Ordering::Release);
-                    last = record;
-                    0
-                }),
-                Ok(Step::Pinned(pinned)) => Ok(pinned),
-                Ok(Step::Fault(access)) => self.fault(Page(page).start(), access).map(|()| 0).map_err(PinError::Fault),
-                Ok(Step::Retry) => {
-                    self.wait();
-                    Ok(0)
-                }
-                Err(error) => Err(error),
-            };
-            match pinned {
-                Ok(pinned) => page += pinned as u64,
-                Err(error) => {
-                    self.unpin(PinId(first));
-                    return Err(error);
-                }
+        loop {
+            page += match self.pin_present(page..pages.end, request, last) {
+                0 => match self.pin_next(page..pages.end, request, &mut last) {
+                    Ok(pinned) => pinned,
+                    Err(error) => {
+                        self.unpin(PinId(first));
+                        return Err(error);
+                    }
+                },
+                pinned => pinned,
+            } as u64;
+            if page == pages.end {
+                break;
             }
             crate::sync::breathe();
         }
@@ -236,29 +227,53 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     fn new_pin_record(&self) -> Result<(Handle<PinRecord>, &PinRecord), PinError> {
-        let handle = self.with_reclaim(|| self.pins.allocate(&self.source())).ok_or(PinError::NoMemory)?;
-        let record = self.pins.get(handle);
+        let allocated = self.with_reclaim(|| self.pins.allocate_record(&self.source()));
+        let (handle, record) = allocated.ok_or(PinError::NoMemory)?;
         record.clear();
         Ok((handle, record))
     }
 
-    /// Pins pages from the start of `pages` on, those of a block or of a group at most and none when `record` is full, and writes
-    /// their frames down there.
+    /// Pins pages from the start of `pages` on, those of a block or of a group at most, and writes their frames down in
+    /// `record`. None where it is full, and where pages are not present and writable: what can be written is one's own, whatever
+    /// its region says by now (Linux: GUP-fast).
     #[inline]
-    fn pin_some(&self, pages: Range<u64>, request: PinRequest, record: &PinRecord) -> Result<Step, PinError> {
+    fn pin_present(&self, pages: Range<u64>, request: PinRequest, record: &PinRecord) -> usize {
         let page = Page(pages.start);
-        // What can be written is one's own, whatever its region says by now (Linux: GUP-fast).
-        if !request.moves()
-            && let Some(handle) = self.directory.find(page.slot())
-            && let Some(pinned) = LockedSlot::lock(self, page.slot(), handle).pin(&pages, Access::READ_WRITE, record)
-        {
-            return Ok(Step::Pinned(pinned));
+        match self.directory.find(page.slot()) {
+            Some(handle) if !request.moves() => {
+                LockedSlot::lock(self, page.slot(), handle).pin(&pages, Access::READ_WRITE, record).unwrap_or(0)
+            }
+            _ => 0,
         }
-        self.pin_as_allowed(pages, request, record)
     }
 
-    /// As [`MemoryManager::pin_some`], as the region allows.
+    /// Does what is in the way of pinning the first of `pages`, or pins some. Returns how many; `last` is the record to write
+    /// them down in, and may become another.
     #[cold]
+    fn pin_next<'m>(
+        &'m self,
+        pages: Range<u64>,
+        request: PinRequest,
+        last: &mut &'m PinRecord,
+    ) -> Result<usize, PinError> {
+        let address = Page(pages.start).start();
+        match self.pin_as_allowed(pages, request, last)? {
+            Step::Pinned(0) => {
+                let (next, record) = self.new_pin_record()?;
+                last.next.store(next.raw(), Ordering::Release);
+                *last = record;
+                Ok(0)
+            }
+            Step::Pinned(pinned) => Ok(pinned),
+            Step::Fault(access) => self.fault(address, access).map(|()| 0).map_err(PinError::Fault),
+            Step::Retry => {
+                self.wait();
+                Ok(0)
+            }
+        }
+    }
+
+    /// As [`MemoryManager::pin_present`], as the region allows, and where that asks for it in other frames.
     fn pin_as_allowed(&self, pages: Range<u64>, request: PinRequest, record: &PinRecord) -> Result<Step, PinError> {
         let page = Page(pages.start);
         let address = page.start();
@@ -341,35 +356,17 @@ impl<M: Mmu> MemoryManager<M> {
         self.pins.handles().filter_map(|handle| self.pins.find(handle)).flat_map(PinRecord::iter)
     }
 
-    /// Writes which pins there are, the largest first, and how many frames they hold. Takes no lock.
-    ///
-    /// # Errors
-    ///
-    /// Those of `out`.
-    pub fn describe_pins(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        const SHOWN: usize = 8;
-        let mut largest = ArrayVec::<(u32, u64, bool), { SHOWN + 1 }>::new();
-        let mut count = 0;
+    /// Calls `visit` with the pages of every pin, and how long it is for. Takes no lock: pins made or dropped meanwhile may be
+    /// missed.
+    pub(super) fn each_pin(&self, mut visit: impl FnMut(Range<u64>, &'static str)) {
         for record in self.pins.handles().filter_map(|handle| self.pins.find(handle)) {
             let pages = record.pages.load(Ordering::Acquire);
-            if pages == 0 {
-                continue;
+            if pages > 0 {
+                let page = record.page.load(Ordering::Relaxed);
+                let kind = if record.long.load(Ordering::Relaxed) != 0 { ", for long" } else { "" };
+                visit(page..page + u64::from(pages), kind);
             }
-            count += 1;
-            let rank = largest.iter().position(|(held, ..)| *held < pages).unwrap_or(largest.len());
-            largest
-                .insert(rank, (pages, record.page.load(Ordering::Relaxed), record.long.load(Ordering::Relaxed) != 0));
-            largest.truncate(SHOWN);
         }
-        if count > 0 {
-            writeln!(out, "pins, {count} in all:")?;
-        }
-        for (pages, page, long) in largest {
-            let start = Page(page).start();
-            let kind = if long { "for long" } else { "for a moment" };
-            writeln!(out, "  {start}: {} KiB, {kind}", u64::from(pages) * PAGE_SIZE as u64 / 1024)?;
-        }
-        Ok(())
     }
 }
 

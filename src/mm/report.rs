@@ -41,6 +41,39 @@ impl Usage {
     }
 }
 
+/// How many of the largest are named.
+const NAMED: usize = 8;
+
+/// The largest of some ranges of pages: how many pages count, the range, and what it is.
+struct Largest {
+    found: usize,
+    largest: ArrayVec<(usize, Range<u64>, &'static str), { NAMED + 1 }>,
+}
+
+impl Largest {
+    fn new() -> Self {
+        Largest { found: 0, largest: ArrayVec::new() }
+    }
+
+    #[inline(never)] // Every image has it: twice would be too much.
+    fn add(&mut self, pages: usize, range: Range<u64>, what: &'static str) {
+        self.found += 1;
+        let rank = self.largest.iter().position(|(counted, ..)| *counted < pages).unwrap_or(self.largest.len());
+        self.largest.insert(rank, (pages, range, what));
+        self.largest.truncate(NAMED);
+    }
+
+    #[inline(never)]
+    fn describe(&self, title: &str, out: &mut dyn fmt::Write) -> fmt::Result {
+        writeln!(out, "{title}, of {}:", self.found)?;
+        for (pages, range, what) in &self.largest {
+            let (start, end) = (range.start * PAGE_SIZE as u64, range.end * PAGE_SIZE as u64);
+            writeln!(out, "  {start:#x}..{end:#x}: {} KiB of {} KiB{what}", pages * 4, (end - start) / 1024)?;
+        }
+        Ok(())
+    }
+}
+
 impl<M: Mmu> MemoryManager<M> {
     /// Counts the application's memory. Looks at every slot, one lock at a time.
     pub fn usage(&self) -> Usage {
@@ -68,29 +101,19 @@ impl<M: Mmu> MemoryManager<M> {
         usage
     }
 
-    /// Writes which regions hold most memory, the largest first. Takes no lock that is held, as [`MemoryManager::describe`].
+    /// Writes which regions hold most memory and which pins there are, the largest first. Takes no lock that is held, as [`MemoryManager::describe`].
     ///
     /// # Errors
     ///
     /// Those of `out`.
     pub fn describe_holders(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        const HOLDERS: usize = 8;
         let Some(tree) = self.regions.try_read() else { return writeln!(out, "regions: unknown, they are locked") };
-        let mut holders = ArrayVec::<(usize, Range<u64>), { HOLDERS + 1 }>::new();
-        let mut regions = 0;
-        for (range, _) in tree.iter() {
-            regions += 1;
-            let pages = self.present_in(&range);
-            let rank = holders.iter().position(|(held, _)| *held < pages).unwrap_or(holders.len());
-            holders.insert(rank, (pages, range));
-            holders.truncate(HOLDERS);
-        }
-        writeln!(out, "regions that hold most, of {regions}:")?;
-        for (pages, range) in &holders {
-            let (start, end) = (range.start * PAGE_SIZE as u64, range.end * PAGE_SIZE as u64);
-            writeln!(out, "  {start:#x}..{end:#x}: {} KiB of {} KiB", pages * 4, (end - start) / 1024)?;
-        }
-        Ok(())
+        let mut holders = Largest::new();
+        tree.iter().for_each(|(range, _)| holders.add(self.present_in(&range), range, ""));
+        holders.describe("regions that hold most", out)?;
+        let mut pins = Largest::new();
+        self.each_pin(|range, kind| pins.add((range.end - range.start) as usize, range, kind));
+        pins.describe("pins", out)
     }
 
     /// Present pages of `range`, slots that are locked left out.

@@ -282,19 +282,31 @@ impl<T> Slab<T> {
 
     /// Takes the first free record.
     fn pop(&self, state: &mut State) -> Handle<T> {
+        self.pop_record(state).0
+    }
+
+    #[inline]
+    fn pop_record(&self, state: &mut State) -> (Handle<T>, &T) {
         let handle = Handle::from_raw(state.free).expect("the free list is as long as counted");
-        state.free = self.record(handle).link.swap(LIVE, Ordering::Relaxed);
+        let record = self.record(handle);
+        state.free = record.link.swap(LIVE, Ordering::Relaxed);
         state.spare -= 1;
         state.live += 1;
-        handle
+        (handle, &record.value)
     }
 }
 
 impl<T: Default + Send> Slab<T> {
     /// Allocates a record; `None` when a frame is needed and `source` has none.
     pub fn allocate(&self, source: &dyn FrameSource) -> Option<Handle<T>> {
+        self.allocate_record(source).map(|(handle, _)| handle)
+    }
+
+    /// As [`Slab::allocate`], with the record.
+    #[inline]
+    pub fn allocate_record(&self, source: &dyn FrameSource) -> Option<(Handle<T>, &T)> {
         let mut state = self.state.lock();
-        self.extend(&mut state, source, 1).then(|| self.pop(&mut state))
+        self.extend(&mut state, source, 1).then(|| self.pop_record(&mut state))
     }
 
     /// Allocates records until `out` is full, or for as long as none needs a frame more: at least one, unless `source` has no

@@ -1,6 +1,7 @@
 //! A slot: 2 MiB of an object's memory, its pages, its home, its descriptors.
 //!
-//! What holds under a slot's lock, between operations (checked by [`MemoryManager::check`]):
+//! What holds under a slot's lock, between operations. Debug builds check what the record says of itself whenever the lock is let
+//! go; [`MemoryManager::check`] compares it with every descriptor and frame, too.
 //!
 //! - **SL-1** A page is in `present` exactly when the slot's descriptors map it.
 //! - **SL-2** A present page is in `away` exactly when its frame is not the frame at its own offset of the home. Without
@@ -12,6 +13,7 @@
 //! - **SL-6** The home's absent frames are those at whose offset no page is at home; their number is in the block's record.
 //! - **SL-7** A group in `zeroed` has no page present, and its frames in the home hold zeros: idle time zeroed them. A page
 //!   that is mapped there drops the mark, and so does the end of the home.
+//! - **SL-8** A home with absent frames waits in the deferred queue, so that memory that is short finds them; one without does not.
 //!
 //! [`MemoryManager::check`]: super::MemoryManager::check
 #![forbid(unsafe_code)]
@@ -155,6 +157,18 @@ pub(super) struct LockedSlot<'m, M: Mmu> {
     pub(super) state: Guard<'m, SlotState>,
 }
 
+#[cfg(debug_assertions)]
+impl<M: Mmu> Drop for LockedSlot<'_, M> {
+    fn drop(&mut self) {
+        // A test that is ending already shall end with its own message.
+        #[cfg(not(target_os = "none"))]
+        if std::thread::panicking() {
+            return;
+        }
+        self.check_record();
+    }
+}
+
 impl<'m, M: Mmu> LockedSlot<'m, M> {
     pub(super) fn lock(mm: &'m MemoryManager<M>, number: u64, handle: Handle<Slot>) -> Self {
         Self::lock_record(mm, number, handle, mm.slots.get(handle))
@@ -169,6 +183,39 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     pub(super) fn try_lock(mm: &'m MemoryManager<M>, number: u64, handle: Handle<Slot>) -> Option<Self> {
         let slot = mm.slots.get(handle);
         Some(LockedSlot { mm, number, handle, slot, state: slot.state.try_lock()? })
+    }
+
+    /// Panics where what the record says of itself cannot be: SL-2 to SL-8, but for what the descriptors and the frames'
+    /// contents say.
+    #[cfg(any(debug_assertions, feature = "sim"))]
+    pub(super) fn check_record(&self) {
+        let (state, number) = (&*self.state, self.number);
+        let frames = &self.mm.frames;
+        assert!(state.away.and(&state.present) == state.away, "SL-2: slot {number:#x} has away pages that are absent");
+        assert!(state.home.is_some() || state.away == state.present, "SL-2: slot {number:#x} has no home");
+        match state.mapping {
+            Mapping::Block { .. } => {
+                assert!(state.present.is_full() && state.away.is_empty(), "SL-3: slot {number:#x}");
+                assert!(state.home.is_some(), "SL-3: slot {number:#x} is a block without a home");
+            }
+            Mapping::Table(_) => assert!(!state.present.is_empty(), "SL-4: slot {number:#x} has a table without pages"),
+            Mapping::Empty => {
+                assert!(state.present.is_empty() && state.home.is_none(), "SL-4: slot {number:#x} is mapped nowhere");
+            }
+        }
+        assert!(state.released.and(&state.present).is_empty(), "SL-5: slot {number:#x} has released pages present");
+        for start in
+            (0..PAGES_PER_SLOT).step_by(PAGES_PER_GROUP).filter(|&start| state.is_zeroed(start / PAGES_PER_GROUP))
+        {
+            assert!(state.home.is_some(), "SL-7: slot {number:#x} has no home to have zeros in");
+            assert_eq!(state.present.group(start), 0, "SL-7: a zeroed group of slot {number:#x} is present");
+        }
+        if let Some(home) = state.home {
+            assert_eq!(frames.home_owner(home), Some(self.owner()), "{home:?} belongs to another slot");
+            let absent = PAGES_PER_SLOT - state.at_home().count();
+            assert_eq!(frames.absent(home), Some(absent), "SL-6: {home:?}");
+            assert_eq!(frames.is_deferred(home), absent > 0, "SL-8: {home:?} with {absent} frames absent");
+        }
     }
 
     /// First page of the slot.
@@ -251,13 +298,18 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
     }
 
-    /// Whether the frame of page `index` in the home is pinned, and not in use: its page went away, and a device may still
+    /// Whether the frame of a page in `range` is pinned in the home, and not in use: the page went away, and a device may still
     /// write to it.
     #[inline]
-    pub(super) fn is_orphan(&self, home: Block, index: usize) -> bool {
-        self.mm.frames.is_pinned(home)
-            && (!self.state.present.get(index) || self.state.away.get(index))
-            && self.mm.frames.pins(home.frame(index)) > 0
+    pub(super) fn has_orphan(&self, home: Block, range: Range<usize>) -> bool {
+        self.mm.frames.is_pinned(home) && self.finds_orphan(home, range)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn finds_orphan(&self, home: Block, mut range: Range<usize>) -> bool {
+        let at_home = self.state.at_home();
+        range.any(|index| !at_home.get(index) && self.mm.frames.pins(home.frame(index)) > 0)
     }
 
     pub(super) fn count_absent(&self, home: Block) {

@@ -173,7 +173,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
             counters.group_fault_fallback.add(self.state.home.is_none().into());
         }
         let frame = match self.state.home {
-            Some(home) if !self.is_orphan(home, index) => home.frame(index),
+            Some(home) if !self.has_orphan(home, index..index + 1) => home.frame(index),
             _ => match self.mm.frames.allocate(0, Class::Movable) {
                 Some(frame) => frame,
                 None => return false,
@@ -184,12 +184,6 @@ impl<M: Mmu> LockedSlot<'_, M> {
         counters.pgfault.increment();
         counters.pgfault_page.increment();
         true
-    }
-
-    /// Whether a frame of the absent pages `range` in the home must not be used yet.
-    #[inline]
-    pub(super) fn has_orphan(&self, home: Block, mut range: Range<usize>) -> bool {
-        self.mm.frames.is_pinned(home) && range.any(|index| self.is_orphan(home, index))
     }
 
     /// Sees to it that the frames from `frame` on, for absent pages `range` of one group, hold zeros.

@@ -88,21 +88,24 @@ impl<M: Mmu> LockedSlot<'_, M> {
             Mapping::Empty => return,
             Mapping::Table(table) => table,
             Mapping::Block { .. } => {
-                let (frame, attributes) = self.leaf(range.start).expect("a block maps all pages");
-                let page = self.first() + range.start as u64;
-                return visit(Leaf { page, pages: range.len(), frame, attributes, size: Size::Block });
+                if let Some((frame, attributes)) = self.leaf(range.start) {
+                    let page = self.first() + range.start as u64;
+                    visit(Leaf { page, pages: range.len(), frame, attributes, size: Size::Block });
+                }
+                return;
             }
         };
         let mut next = range.start;
         while let Some(index) = self.state.present.next_set(next).filter(|&index| index < range.end) {
             let entry = self.mm.machine.read_entry(table, index, Level::Three);
-            let (frame, attributes) = entry.leaf().expect("a present page has a descriptor");
             let (size, end) = match entry {
                 Entry::Page { contiguous: true, .. } => (Size::Group, (index / PAGES_PER_GROUP + 1) * PAGES_PER_GROUP),
                 _ => (Size::Page, index + 1),
             };
             next = end.min(range.end);
-            visit(Leaf { page: self.first() + index as u64, pages: next - index, frame, attributes, size });
+            if let Some((frame, attributes)) = entry.leaf() {
+                visit(Leaf { page: self.first() + index as u64, pages: next - index, frame, attributes, size });
+            }
         }
     }
 }

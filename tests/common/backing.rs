@@ -5,10 +5,11 @@
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{PAR_EL1, Readable};
 use ashlar::arch::aarch64::{gate, memory::manager};
-use ashlar::memory::{self, Access, FaultError, HugePolicy, Mapping, MemoryError, is_huge};
+use ashlar::memory::{self, Access, FaultError, HugePolicy, Mapping, MemoryError, Pin, is_huge};
 use ashlar::mm::Refusal;
 use ashlar::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, PhysAddr, VirtAddr};
 use ashlar::mm::frame::Class;
+use ashlar::mm::huge::Unit;
 use ashlar::mm::mmu::Mmu;
 use core::arch::asm;
 use core::cell::Cell;
@@ -97,11 +98,18 @@ pub fn dissolve(address: VirtAddr) -> Result<usize, Refusal> {
     gate::call(move || manager().dissolve(address))
 }
 
+/// Moves the page or the group at `address`.
+pub fn migrate(address: VirtAddr, unit: Unit) -> Result<(), Refusal> {
+    gate::call(move || manager().migrate(address, unit))
+}
+
 /// Where frames are, as far as it fits into registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Counts {
     /// Free, wherever.
     pub unused: usize,
+    /// Of those, the ones that cores keep at hand.
+    pub cached: usize,
     /// In use by themselves.
     pub movable: usize,
     /// Absent from their homes.
@@ -120,6 +128,7 @@ pub fn frames() -> Counts {
         let all = manager().frames().statistics();
         Counts {
             unused: all.unused(),
+            cached: all.cached,
             movable: all.movable,
             absent: all.absent,
             orphans: all.orphans,
@@ -183,38 +192,82 @@ pub fn set_ram(address: PhysAddr, word: u64) {
     unsafe { manager().machine().linear(address).cast::<u64>().write_volatile(word) };
 }
 
-/// All free frames, taken. Each holds the number of the one taken before it.
-pub struct Hoard(Cell<Option<Frame>>);
+/// Whether the frame at `address` is where those lie that cannot move.
+pub fn is_unmovable(address: PhysAddr) -> bool {
+    gate::call(move || manager().frames().is_unmovable(address.frame()))
+}
+
+/// The words that `pin` holds, in RAM, in their order.
+pub fn pinned(pin: &Pin) -> impl Iterator<Item = u64> + '_ {
+    places(pin).map(ram)
+}
+
+/// Writes every word that `pin` holds, in RAM: the one with number `n` becomes `word(n)`.
+pub fn set_pinned(pin: &Pin, word: impl Fn(usize) -> u64) {
+    places(pin).enumerate().for_each(|(n, place)| set_ram(place, word(n)));
+}
+
+fn places(pin: &Pin) -> impl Iterator<Item = PhysAddr> + '_ {
+    pin.extents().flat_map(|extent| (extent.start.0..extent.end.0).step_by(8).map(PhysAddr))
+}
+
+/// All free frames, taken. Each holds the number of the next one.
+pub struct Hoard {
+    first: Cell<Option<Frame>>,
+    /// Behind which frame [`Hoard::give_one`] goes on.
+    after: Cell<Option<Frame>>,
+}
 
 /// Takes every frame that is free.
 pub fn hoard() -> Hoard {
-    let hoard = Hoard(Cell::new(None));
+    let hoard = Hoard { first: Cell::new(None), after: Cell::new(None) };
     hoard.take_more();
     hoard
+}
+
+fn next_of(frame: Frame) -> Option<Frame> {
+    Some(Frame(ram(frame.start()))).filter(|frame| frame.0 != 0)
+}
+
+fn set_next(frame: Frame, next: Option<Frame>) {
+    set_ram(frame.start(), next.map_or(0, |next| next.0));
 }
 
 impl Hoard {
     /// Takes what has become free.
     pub fn take_more(&self) {
-        let last = self.0.get();
-        self.0.set(gate::call(move || {
+        let first = self.first.get();
+        self.first.set(gate::call(move || {
             let take = || manager().frames().allocate(0, Class::Movable);
-            core::iter::from_fn(take).fold(last, |last, frame| {
-                set_ram(frame.start(), last.map_or(0, |last| last.0));
+            core::iter::from_fn(take).fold(first, |next, frame| {
+                set_next(frame, next);
                 Some(frame)
             })
+        }));
+    }
+
+    /// Gives one frame back: of another block than the one before, as long as there are several.
+    pub fn give_one(&self) {
+        let (first, after) = (self.first.get(), self.after.get());
+        self.after.set(gate::call(move || {
+            let start = after.or(first).expect("there are frames");
+            let follows = |&frame: &Frame| next_of(frame).is_some_and(|next| next.block() != start.block());
+            let mut frames = core::iter::successors(Some(start), |&frame| next_of(frame)).chain(first);
+            let before = frames.find(follows).or(first).expect("there are frames");
+            let given = next_of(before)?;
+            set_next(before, next_of(given));
+            manager().frames().free(given, 0);
+            next_of(before)
         }));
     }
 }
 
 impl Drop for Hoard {
     fn drop(&mut self) {
-        let last = self.0.get();
+        let mut next = self.first.get();
         gate::call(move || {
-            let before = |&frame: &Frame| Some(Frame(ram(frame.start()))).filter(|frame| frame.0 != 0);
-            let mut next = last;
             while let Some(frame) = next {
-                next = before(&frame);
+                next = next_of(frame);
                 manager().frames().free(frame, 0);
             }
         });

@@ -65,8 +65,10 @@ pub(super) enum Unpin {
     Pinned,
     /// It was the last one.
     Last,
-    /// It is the last one of an orphan: nothing was done, that needs the pool's lock.
+    /// It is the last one of an orphan, which stays so: it is to be freed, under the pool's lock.
     LastOfOrphan,
+    /// There is none.
+    NotPinned,
 }
 
 /// What is kept about a frame. Valid in every block that was broken, or had a pin, since boot; anything at all in the
@@ -139,14 +141,18 @@ impl FrameEntry {
         self.set(FrameState::InUse(class));
     }
 
-    /// Adds a pin to a frame whose state `may` be pinned. Returns how many there were, or the state that refuses.
+    /// Adds a pin to a frame in use: by itself, or with its `whole` block. Returns how many there were, or the state that
+    /// refuses.
     #[inline]
-    pub(super) fn pin(&self, may: impl Fn(FrameState) -> bool) -> Result<u32, FrameState> {
+    pub(super) fn pin(&self, whole: bool) -> Result<u32, FrameState> {
+        const MOVABLE: u32 = FrameState::InUse(Class::Movable).code();
+        const UNMOVABLE: u32 = FrameState::InUse(Class::Unmovable).code();
         let mut before = self.usage.load(Ordering::Relaxed);
         loop {
-            let state = decode(before);
-            if !may(state) {
-                return Err(state);
+            let code = before as u32;
+            let may = if whole { code == FrameState::Free.code() } else { code == MOVABLE || code == UNMOVABLE };
+            if !may {
+                return Err(decode(before));
             }
             let after = before.checked_add(PIN).expect("a frame is pinned 2^32 times");
             switch();
@@ -164,32 +170,23 @@ impl FrameEntry {
         self.usage.store(PIN | u64::from(FrameState::Free.code()), Ordering::Relaxed);
     }
 
-    /// Drops a pin, unless it is the last one of an orphan.
-    ///
-    /// # Panics
-    ///
-    /// When there is none.
+    /// Drops a pin, unless it is the last one of an orphan: nobody else can.
     #[inline]
     pub(super) fn unpin(&self) -> Unpin {
-        let mut before = self.usage.load(Ordering::Relaxed);
+        // Acquires what others did with the frame, releases what its user did: who frees it acquires that.
+        let mut before = self.usage.load(Ordering::Acquire);
         loop {
-            let left = (before >> 32).checked_sub(1).expect("a pin is dropped of a frame that is not pinned");
-            if left == 0 && decode(before) == FrameState::Orphan {
+            let Some(left) = (before >> 32).checked_sub(1) else { return Unpin::NotPinned };
+            if left == 0 && before as u32 == FrameState::Orphan.code() {
                 return Unpin::LastOfOrphan;
             }
             switch();
-            // Releases what was done with the frame: who frees it acquires that.
-            match self.usage.compare_exchange_weak(before, before - PIN, Ordering::AcqRel, Ordering::Relaxed) {
+            match self.usage.compare_exchange_weak(before, before - PIN, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) if left == 0 => return Unpin::Last,
                 Ok(_) => return Unpin::Pinned,
                 Err(now) => before = now,
             }
         }
-    }
-
-    /// Drops a pin of an orphan, under the pool's lock; says whether it was the last one.
-    pub(super) fn unpin_orphan(&self) -> bool {
-        self.usage.fetch_sub(PIN, Ordering::AcqRel) >> 32 == 1
     }
 
     /// The slot it belongs to, and which page of it this is; `None` unless it is in use by itself, or was when it was
@@ -220,9 +217,14 @@ impl FrameEntry {
 
     #[inline]
     pub(super) fn set_owner(&self, owner: Option<Owner>, page: usize) {
-        debug_assert!(page < PAGES_PER_SLOT);
-        let number = owner.map_or(0, Owner::number);
-        self.owner.store((page as u64) << 32 | u64::from(number), Ordering::Relaxed);
+        self.owner.store(owner_word(owner, page), Ordering::Relaxed);
+    }
+
+    /// Whether the frame is a movable one that holds this page.
+    #[inline]
+    pub(super) fn is_page(&self, owner: Owner, page: usize) -> bool {
+        self.usage.load(Ordering::Relaxed) as u32 == FrameState::InUse(Class::Movable).code()
+            && self.owner.load(Ordering::Relaxed) == owner_word(Some(owner), page)
     }
 
     /// The next frame in the list of a cache, or [`NIL`].
@@ -236,6 +238,13 @@ impl FrameEntry {
     pub(super) fn set_next(&self, next: u32) {
         self.owner.store(next.into(), Ordering::Relaxed);
     }
+}
+
+/// What an entry's `owner` is for a page of a slot.
+#[inline]
+fn owner_word(owner: Option<Owner>, page: usize) -> u64 {
+    debug_assert!(page < PAGES_PER_SLOT);
+    (page as u64) << 32 | u64::from(owner.map_or(0, Owner::number))
 }
 
 /// Slot and page that an entry's `owner` names.

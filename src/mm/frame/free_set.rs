@@ -106,11 +106,20 @@ impl FreeSet {
     /// These frames free. Adds their maximal runs to `counts`.
     pub(super) fn of(frames: &Bits512, counts: &mut RunCounts) -> FreeSet {
         let mut set = FreeSet { words: *frames.words(), orders: 0, count: frames.count() as u16 };
-        for word in 0..set.words.len() {
-            let largest = largest_in(set.words[word]);
-            set.set_word_order(word, largest);
+        let full = WORD_ORDER as usize;
+        for (word, &bits) in set.words.iter().enumerate() {
+            let mut largest = full;
+            if bits != u64::MAX {
+                for_maximal_runs(bits, |order, runs| {
+                    counts[order] += runs;
+                    largest = order;
+                });
+            }
+            if bits != 0 {
+                set.orders |= 1 << (8 * largest + word);
+            }
         }
-        set.add_runs(counts);
+        for_maximal_runs(set.full_words(), |order, runs| counts[full + order] += runs);
         set
     }
 
@@ -119,23 +128,12 @@ impl FreeSet {
         Bits512::from(self.words)
     }
 
-    /// Adds its maximal runs to `counts`.
-    pub(super) fn add_runs(&self, counts: &mut RunCounts) {
-        self.for_runs(|order, runs| counts[order] += runs);
-    }
-
     /// Takes its maximal runs out of `counts`.
     pub(super) fn subtract_runs(&self, counts: &mut RunCounts) {
-        self.for_runs(|order, runs| counts[order] -= runs);
-    }
-
-    /// Calls `each` with orders, and how many maximal runs of that order there are; perhaps more than once for an order.
-    fn for_runs(&self, mut each: impl FnMut(usize, u32)) {
         for &word in self.words.iter().filter(|&&word| word != u64::MAX) {
-            for_maximal_runs(word, &mut each);
+            for_maximal_runs(word, |order, runs| counts[order] -= runs);
         }
-        // A bit is a word here, and eight of them are all there is.
-        for_maximal_runs(self.full_words(), |order, runs| each(WORD_ORDER as usize + order, runs));
+        for_maximal_runs(self.full_words(), |order, runs| counts[WORD_ORDER as usize + order] -= runs);
     }
 
     /// How many frames are free.

@@ -4,13 +4,15 @@
 //! in a core's cache first, and put into the queue with others; or it is taken out before that ever happens.
 #![forbid(unsafe_code)]
 
-use super::super::address::{Block, PAGES_PER_SLOT};
+use super::super::address::{Block, PAGES_PER_GROUP, PAGES_PER_SLOT};
 use super::super::bits::Bits512;
 use super::super::refusal::Refusal;
 use super::cache::Cache;
+use super::entry::FrameState;
+use super::free_set::FreeSet;
 use super::pool::Pool;
 use super::table::{BlockState, Holder, SECTION_BLOCKS, Section, SharedRecord};
-use super::{Frames, Owner};
+use super::{Class, Frames, Owner};
 use core::sync::atomic::Ordering;
 
 /// [`SharedRecord::deferred`] of a home that is not deferred.
@@ -39,18 +41,18 @@ impl Frames {
             return None;
         }
         let mut cache = self.cache();
-        if let Some((block, _)) = self.pop_block(&mut cache) {
-            let shared = self.begin_home(block, owner, absent);
-            if absent > 0 {
-                self.note_deferred(&mut cache, block, shared);
+        let (block, zeroed) = match self.pop_block(&mut cache) {
+            Some((block, _)) => (block, false),
+            None => {
+                drop(cache);
+                let found = self.allocate_uncached_block()?;
+                cache = self.cache();
+                found
             }
-            return Some(Home { block, zeroed: false });
-        }
-        drop(cache);
-        let (block, zeroed) = self.allocate_uncached_block()?;
+        };
         let shared = self.begin_home(block, owner, absent);
         if absent > 0 {
-            self.note_deferred(&mut self.cache(), block, shared);
+            self.note_deferred(&mut cache, block, shared);
         }
         Some(Home { block, zeroed })
     }
@@ -117,6 +119,12 @@ impl Frames {
     pub fn absent(&self, block: Block) -> Option<usize> {
         let (_, shared) = self.table.find(block)?;
         shared.home().map(|_| shared.absent.load(Ordering::Relaxed) as usize)
+    }
+
+    /// Whether a home is in the deferred queue, or on its way there.
+    pub fn is_deferred(&self, block: Block) -> bool {
+        let (_, shared) = self.known_home(block, "to be looked for in the deferred queue");
+        shared.deferred.load(Ordering::Relaxed) != NOT_DEFERRED
     }
 
     /// Puts a home at the end of the deferred queue: it released frames that could be taken back. One that is in the
@@ -309,5 +317,47 @@ impl Pool {
             return self.take_back_block(block);
         }
         self.break_into(block, &Bits512::EMPTY, None, &pinned);
+    }
+
+    /// Makes `block`, out as a whole and nobody's home, a broken one of movable frames: those in `keep`, which nobody has
+    /// pinned, are in use and pages of `owner`, those in `pinned` are orphans, and the others are free. Returns how many are.
+    fn break_into(&mut self, block: Block, keep: &Bits512, owner: Option<Owner>, pinned: &Bits512) -> usize {
+        let entries = self.records.write_entries(block);
+        let mut used = *keep;
+        for (group, entries) in entries.as_chunks::<PAGES_PER_GROUP>().0.iter().enumerate() {
+            let become_page = |index: usize| {
+                let entry = &entries[index % PAGES_PER_GROUP];
+                entry.set(FrameState::InUse(Class::Movable));
+                entry.set_owner(owner, group * PAGES_PER_GROUP + index);
+            };
+            let mut left = keep.group(group * PAGES_PER_GROUP);
+            if left == u16::MAX {
+                (0..PAGES_PER_GROUP).for_each(become_page);
+                continue;
+            }
+            while left != 0 {
+                become_page(left.trailing_zeros() as usize);
+                left &= left - 1;
+            }
+        }
+        for index in pinned.iter().filter(|&index| entries[index].become_orphan()) {
+            entries[index].set_owner(None, 0);
+            used.set(index);
+        }
+        let free = used.not();
+        #[cfg(feature = "sim")]
+        for range in free.runs() {
+            self.freed(block.frame(range.start), range.len());
+        }
+        let set = FreeSet::of(&free, &mut self.statistics.free_runs);
+        self.table().known(block).1.set_holder(Holder::Pool);
+        let kept = keep.count();
+        self.statistics.whole -= PAGES_PER_SLOT;
+        self.statistics.movable += kept;
+        self.statistics.orphans += PAGES_PER_SLOT - set.count() - kept;
+        self.statistics.free += set.count();
+        self.records.known(block).state = BlockState::Broken { class: Class::Movable, free: set, listed: None };
+        self.relist(block, None, set.largest());
+        set.count()
     }
 }

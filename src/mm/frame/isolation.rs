@@ -110,15 +110,17 @@ impl Pool {
         let free = self.isolated(block);
         let used = free.bits().not();
         let entries = self.records.write_entries(block);
-        let at_home = |index: usize| {
-            let in_use = entries[index].state() == FrameState::InUse(Class::Movable);
-            in_use && entries[index].owner() == Some((owner, index))
-        };
-        if !used.iter().all(at_home) {
+        if !used.iter().all(|index| entries[index].is_page(owner, index)) {
             return None;
         }
-        // Whoever unpins one of them meanwhile changes the same word.
-        used.iter().for_each(|index| entries[index].change_pinned(FrameState::InUse(Class::Movable), FrameState::Free));
+        // Nobody pins them meanwhile; whoever unpins one changes the same word.
+        let pinned = self.table().pinned(block);
+        for index in used.iter() {
+            match pinned.get(index) {
+                true => entries[index].change_pinned(FrameState::InUse(Class::Movable), FrameState::Free),
+                false => entries[index].set(FrameState::Free),
+            }
+        }
         free.subtract_runs(&mut self.statistics.free_runs);
         self.statistics.free -= free.count();
         self.statistics.movable -= used.count();

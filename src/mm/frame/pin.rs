@@ -77,7 +77,7 @@ impl Frames {
         let block = first.block();
         let (section, shared) = self.table.known(block);
         let whole = shared.is_with(Holder::User);
-        let entries = match self.table.entries(block) {
+        let entries = match section.entries_of(shared) {
             Some(entries) => entries,
             None if whole => self.write_entries(block),
             None => panic!("{first:?} is not in use, to be pinned: its block is {shared}"),
@@ -89,13 +89,8 @@ impl Frames {
             entries.iter().for_each(|entry| entry.pin_first());
             news = count;
         } else {
-            let may = |state| match state {
-                FrameState::InUse(_) => !whole,
-                FrameState::Free => whole,
-                _ => false,
-            };
             for (offset, entry) in entries.iter().enumerate() {
-                match entry.pin(may) {
+                match entry.pin(whole) {
                     Ok(pins) => news += usize::from(pins == 0),
                     Err(state) => panic!("{:?} is to be pinned, but is {state:?}", first + offset as u64),
                 }
@@ -136,6 +131,7 @@ impl Frames {
                 Unpin::Pinned => {}
                 Unpin::Last => gone += 1,
                 Unpin::LastOfOrphan => orphans.set(first.index() + offset),
+                Unpin::NotPinned => panic!("{:?} is not pinned", first + offset as u64),
             }
         }
         if gone > 0 {
@@ -172,17 +168,10 @@ impl Frames {
 }
 
 impl Pool {
-    /// Drops a pin of each frame of `orphans`; those that have none left become free.
+    /// Frees orphans, whose last pins are the caller's.
     fn unpin_orphans(&mut self, block: Block, orphans: &Bits512) {
-        let entries = self.table().known_entries(block.frame(0));
-        let mut free = *orphans;
-        for index in orphans.iter().filter(|&index| !entries[index].unpin_orphan()) {
-            free.clear(index);
-        }
-        self.table().count_unpinned(block, free.count());
-        self.statistics.orphans -= free.count();
-        for run in free.runs() {
-            run.for_each(|index| self.release(block.frame(index), 0));
-        }
+        self.table().count_unpinned(block, orphans.count());
+        self.statistics.orphans -= orphans.count();
+        orphans.iter().for_each(|index| self.release(block.frame(index), 0));
     }
 }

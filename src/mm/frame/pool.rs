@@ -2,14 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::super::address::{Block, Frame, PAGE_SIZE, PAGES_PER_SLOT};
-use super::super::bits::Bits512;
+use super::Class;
 use super::entry::{FrameEntry, FrameState};
 use super::free_set::{BLOCK_ORDER, FreeSet, MAX_FRAME_ORDER};
 use super::list::{Chain, List, Lists};
 use super::memory_map::MemoryMap;
 use super::statistics::FrameStatistics;
 use super::table::{BlockState, Holder, Records, Table};
-use super::{Class, Owner};
 use core::ops::Range;
 
 /// Order of the largest free run: 1 GiB.
@@ -435,38 +434,6 @@ impl Pool {
         if now > before {
             self.relist(first.block(), before, now);
         }
-    }
-
-    /// Makes `block`, out as a whole and nobody's home, a broken one of movable frames: those in `keep`, which nobody has
-    /// pinned, are in use and pages of `owner`, those in `pinned` are orphans, and the others are free. Returns how many are.
-    pub(super) fn break_into(&mut self, block: Block, keep: &Bits512, owner: Option<Owner>, pinned: &Bits512) -> usize {
-        let entries = self.records.write_entries(block);
-        let mut orphans = *pinned;
-        for index in pinned.iter() {
-            if entries[index].become_orphan() {
-                entries[index].set_owner(None, 0);
-            } else {
-                orphans.clear(index);
-            }
-        }
-        for index in keep.iter() {
-            entries[index].set(FrameState::InUse(Class::Movable));
-            entries[index].set_owner(owner, index);
-        }
-        let free = keep.or(&orphans).not();
-        #[cfg(feature = "sim")]
-        for range in free.runs() {
-            self.freed(block.frame(range.start), range.len());
-        }
-        let set = FreeSet::of(&free, &mut self.statistics.free_runs);
-        self.table().known(block).1.set_holder(Holder::Pool);
-        self.statistics.whole -= PAGES_PER_SLOT;
-        self.statistics.movable += keep.count();
-        self.statistics.orphans += orphans.count();
-        self.statistics.free += set.count();
-        self.records.known(block).state = BlockState::Broken { class: Class::Movable, free: set, listed: None };
-        self.relist(block, None, set.largest());
-        set.count()
     }
 
     /// Moves a broken block from the list of order `before` to that of its largest free run, which is `now`; free

@@ -189,6 +189,13 @@ impl Section {
         Section { first: 0, blocks: &[], entries: &[], homes: none(), absent: none(), pinned: none() }
     }
 
+    /// The entries of a block of its own; `None` while they mean nothing.
+    #[inline]
+    pub(super) fn entries_of(&self, shared: &SharedRecord) -> Option<&'static BlockEntries> {
+        // Acquires what `Records::write_entries` wrote.
+        self.entries.get(shared.entries.load(Ordering::Acquire) as usize)
+    }
+
     /// The blocks that have records.
     pub(super) fn blocks(&self) -> Range<u64> {
         self.first..self.first + self.blocks.len() as u64
@@ -228,8 +235,7 @@ impl Table {
     #[inline]
     pub(super) fn entries(self, block: Block) -> Option<&'static BlockEntries> {
         let (section, shared) = self.find(block)?;
-        // Acquires what `Records::write_entries` wrote.
-        section.entries.get(shared.entries.load(Ordering::Acquire) as usize)
+        section.entries_of(shared)
     }
 
     /// The entry of `frame`, unless it means nothing.

@@ -116,7 +116,7 @@ impl Frames {
             shared.home().is_none() && shared.hand(Holder::User, Holder::Zeroed),
             "{block:?} is zeroed, but {shared}"
         );
-        assert!(self.table.pinned(block).is_empty(), "{block:?} is zeroed, but frames of it are pinned");
+        assert!(self.table.pinned(block).is_empty(), "{block:?} is zeroed and pinned");
         self.tell_freed(block.frame(0), PAGES_PER_SLOT);
         // Whoever finds that no block is left holds all caches: it sees this one, or this ends what it found.
         let _cache = self.cache();

@@ -1,0 +1,207 @@
+//! `khugepaged`, its halves that ask for a collapse (`MADV_COLLAPSE`): what is in pages becomes blocks, whatever the global policy
+//! says and however few pages there are; every byte is as it was, and what was absent is zero.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+ashlar_test::expect!("run memory=256M", "run memory=256M fault=eager", "output test result: ok");
+
+#[cfg(target_os = "none")]
+#[path = "common/backing.rs"]
+mod backing;
+
+#[cfg(target_os = "none")]
+mod guest {
+    extern crate alloc;
+
+    use super::backing::{assert_filled, assert_filled_but, blocks, fill, frames, huge, pointer, protect, readable};
+    use super::backing::{hoard, is_filled, is_zero};
+    use alloc::collections::BTreeSet;
+    use alloc::vec::Vec;
+    use ashlar::arch::aarch64::memory::manager;
+    use ashlar::memory::{self, Access, Collapsed, HugePolicy, Mapping, Refusal, counter, usage};
+    use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_SLOT, PhysAddr};
+    use ashlar::mm::huge::{Enabled, FaultMode};
+
+    /// `slots` slots that nobody has touched, and whose touches get pages.
+    fn area(slots: usize) -> Mapping {
+        let mut mapping = memory::map(slots * BLOCK_SIZE).expect("RAM has room");
+        mapping.advise(0..slots * BLOCK_SIZE, HugePolicy::Never).expect("records are at hand");
+        mapping
+    }
+
+    /// Makes blocks of all of `mapping`, of which none is one, while nothing else may make any.
+    fn collapse(mapping: &mut Mapping) -> Vec<Result<Collapsed, Refusal>> {
+        assert_eq!(huge(mapping), 0);
+        collapse_again(mapping)
+    }
+
+    fn collapse_again(mapping: &mut Mapping) -> Vec<Result<Collapsed, Refusal>> {
+        let (start, length) = (mapping.start(), mapping.len());
+        mapping.advise(0..length, HugePolicy::Default).expect("records are at hand");
+        manager().policy().set_enabled(Enabled::Never);
+        let report = mapping.collapse(0..length, None).expect("a sound range");
+        manager().policy().set_enabled(Enabled::Always);
+        let at = (0..length).step_by(BLOCK_SIZE).map(|offset| start + offset as u64);
+        assert!(report.slots.iter().map(|&(at, _)| at).eq(at), "{report}");
+        report.slots.into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// Where the pages of the first slot lie.
+    fn places(mapping: &Mapping) -> Vec<PhysAddr> {
+        (0..PAGES_PER_SLOT).filter_map(|page| readable(pointer(mapping, page * PAGE_SIZE))).collect()
+    }
+
+    pub fn alloc_at_fault() {
+        let mut mapping = memory::map(BLOCK_SIZE).expect("RAM has room");
+        mapping.as_mut_slice()[0] = 1;
+        let eager = manager().policy().fault_mode() == FaultMode::Eager;
+        assert_eq!(huge(&mapping), usize::from(eager), "the first touch gets a block, or the first group of one");
+        fill(&mut mapping, 0..PAGES_PER_SLOT);
+        assert_eq!(huge(&mapping), 1);
+        mapping.release(0..PAGE_SIZE).expect("a whole page");
+        assert_eq!(huge(&mapping), 0);
+        assert_filled_but(&mapping, |page| page == 0);
+    }
+
+    pub fn collapse_full() {
+        const SLOTS: usize = 4;
+        let mut mapping = area(SLOTS);
+        // Backwards, so that no frame is where its page would be in a block.
+        (0..SLOTS * PAGES_PER_SLOT).rev().for_each(|page| fill(&mut mapping, page..page + 1));
+        let moved = counter("migrate_pages").expect("it is counted");
+        let (homes, collapsed) = (frames().homes, counter("collapse"));
+        let mut copied = 0;
+        for result in collapse(&mut mapping) {
+            let Ok(Collapsed::Copied { pages, filled: 0 }) = result else { panic!("{result:?}") };
+            copied += pages;
+        }
+        assert_eq!(huge(&mapping), SLOTS);
+        assert_filled(&mapping);
+        assert!(copied > SLOTS * PAGES_PER_SLOT / 2 && counter("migrate_pages") >= Some(moved + copied as u64));
+        assert_eq!(frames().homes, homes + SLOTS);
+        assert_eq!(counter("collapse"), collapsed.map(|collapsed| collapsed + SLOTS as u64));
+    }
+
+    pub fn collapse_empty() {
+        let mut mapping = area(2);
+        let before = usage().mapped_bytes();
+        assert_eq!(collapse(&mut mapping), [Err(Refusal::Empty); 2]);
+        // As empty as before its first touch.
+        fill(&mut mapping, 0..1);
+        mapping.release(0..BLOCK_SIZE).expect("a whole slot");
+        assert_eq!(collapse(&mut mapping), [Err(Refusal::Empty); 2]);
+        assert_eq!((huge(&mapping), usage().mapped_bytes()), (0, before));
+    }
+
+    pub fn collapse_single_pte_entry() {
+        let mut mapping = area(1);
+        fill(&mut mapping, 0..1);
+        let results = collapse(&mut mapping);
+        assert!(matches!(results[..], [Ok(Collapsed::Copied { pages: 0..=1, filled: 511 })]), "{results:?}");
+        assert_eq!(huge(&mapping), 1);
+        assert_filled_but(&mapping, |page| page > 0);
+    }
+
+    /// Linux allows half of the pages to be absent here. An explicit collapse does not ask.
+    pub fn collapse_max_ptes_none() {
+        for present in [PAGES_PER_SLOT / 2 - 1, PAGES_PER_SLOT / 2] {
+            let mut mapping = area(1);
+            fill(&mut mapping, 0..present);
+            let results = collapse(&mut mapping);
+            let filled = PAGES_PER_SLOT - present;
+            assert!(matches!(results[..], [Ok(Collapsed::Copied { filled: n, .. })] if n == filled), "{results:?}");
+            assert_eq!(huge(&mapping), 1);
+            assert_filled_but(&mapping, |page| page >= present);
+        }
+        // What was released is absent as well, and may be filled when it is asked for.
+        let mut mapping = area(1);
+        fill(&mut mapping, 0..PAGES_PER_SLOT);
+        mapping.release(0..300 * PAGE_SIZE).expect("whole pages");
+        assert!(collapse(&mut mapping)[0].is_ok());
+        assert_eq!(huge(&mapping), 1);
+        assert_filled_but(&mapping, |page| page < 300);
+    }
+
+    pub fn collapse_single_pte_entry_compound() {
+        let mut mapping = blocks(1);
+        let place = readable(pointer(&mapping, 0));
+        mapping.advise(0..BLOCK_SIZE, HugePolicy::Never).expect("records are at hand");
+        mapping.release(PAGE_SIZE..BLOCK_SIZE).expect("whole pages");
+        let filled = PAGES_PER_SLOT - 1;
+        assert_eq!(collapse(&mut mapping), [Ok(Collapsed::Copied { pages: 0, filled })]);
+        assert_eq!((huge(&mapping), readable(pointer(&mapping, 0))), (1, place), "the page is where it was");
+        assert_filled_but(&mapping, |page| page > 0);
+    }
+
+    pub fn collapse_full_of_compound() {
+        let mut mapping = blocks(1);
+        let before = places(&mapping);
+        // Where pages are wished for, nothing heals by itself.
+        mapping.advise(0..BLOCK_SIZE, HugePolicy::Never).expect("records are at hand");
+        for access in [Access::READ, Access::READ_WRITE] {
+            protect(&mapping, 1..2, access).expect("mapped");
+        }
+        let moved = counter("migrate_pages");
+        assert_eq!(collapse(&mut mapping), [Ok(Collapsed::Promoted)]);
+        assert_eq!((huge(&mapping), counter("migrate_pages")), (1, moved));
+        assert_eq!(places(&mapping), before, "nothing was copied");
+        assert_filled(&mapping);
+    }
+
+    /// Each page in another block than the one before, as many blocks as there are: before each touch one frame is free.
+    pub fn collapse_compound_extreme() {
+        let mut mapping = area(1);
+        fill(&mut mapping, 0..1);
+        let blocks = frames().free_blocks;
+        let taken = hoard();
+        for page in 1..PAGES_PER_SLOT {
+            taken.give_one();
+            fill(&mut mapping, page..page + 1);
+        }
+        drop(taken);
+        let used: BTreeSet<_> = places(&mapping).into_iter().map(|place| place.0 / BLOCK_SIZE as u64).collect();
+        assert!(used.len() >= blocks, "pages in {} blocks of {blocks}", used.len());
+        assert_filled(&mapping);
+        let before = frames().free_blocks;
+        let results = collapse(&mut mapping);
+        assert!(matches!(results[..], [Ok(Collapsed::Copied { pages: 256.., filled: 0 })]), "{results:?}");
+        assert_eq!(huge(&mapping), 1);
+        assert_filled(&mapping);
+        let after = frames();
+        assert!(before < 10 && after.free_blocks + after.cached + 3 > blocks, "the blocks that it was in are free");
+    }
+
+    pub fn madvise_collapse_existing_thps() {
+        let mut mapping = area(2);
+        (0..PAGES_PER_SLOT).rev().for_each(|page| fill(&mut mapping, page..page + 1));
+        let results = collapse(&mut mapping);
+        assert!(matches!(results[..], [Ok(Collapsed::Copied { .. }), Err(Refusal::Empty)]), "{results:?}");
+        let before = places(&mapping);
+        assert_eq!(collapse_again(&mut mapping), [Ok(Collapsed::AlreadyBlock), Err(Refusal::Empty)]);
+        assert_eq!(places(&mapping), before);
+        let (first, second) = mapping.as_slice().split_at(BLOCK_SIZE);
+        assert!(first.chunks(PAGE_SIZE).enumerate().all(|(page, bytes)| is_filled(bytes, page)) && is_zero(second));
+    }
+}
+#[cfg(target_os = "none")]
+use guest::*;
+
+ashlar_test::tests! {
+    #[cfg(target_os = "none")]
+    alloc_at_fault,
+    #[cfg(target_os = "none")]
+    collapse_full,
+    #[cfg(target_os = "none")]
+    collapse_empty,
+    #[cfg(target_os = "none")]
+    collapse_single_pte_entry,
+    #[cfg(target_os = "none")]
+    collapse_max_ptes_none,
+    #[cfg(target_os = "none")]
+    collapse_single_pte_entry_compound,
+    #[cfg(target_os = "none")]
+    collapse_full_of_compound,
+    #[cfg(target_os = "none")]
+    collapse_compound_extreme,
+    #[cfg(target_os = "none")]
+    madvise_collapse_existing_thps,
+}
