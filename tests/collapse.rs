@@ -311,6 +311,117 @@ fn a_pinned_page_refuses_before_anything_is_copied() {
     assert_eq!(collapse(&world, start), Ok(Collapsed::Copied { pages: 512, filled: 0 }));
 }
 
+fn an_orphan_refuses_before_anything_is_copied() {
+    let world = world();
+    let start = world.map(BLOCK_SIZE);
+    fill(&world, start);
+    let pin = world.mm.pin(page(start, 300), 1, PinRequest::new().write()).expect("present");
+    world.mm.release(page(start, 300), PAGE_SIZE).expect("mapped");
+    world.put(page(start, 300), 1);
+    world.mm.migrate(page(start, 10), Unit::Page).expect("frames are free");
+    let before = copied(&world);
+    assert_eq!(collapse(&world, start), Err(Refusal::Pinned));
+    assert_eq!(copied(&world), before);
+    world.mm.unpin(pin);
+    assert_eq!(collapse(&world, start), Ok(Collapsed::Copied { pages: 2, filled: 0 }));
+}
+
+/// Collapses the slot at `start` until so many pages have moved since boot.
+fn collapse_until(world: &World, start: VirtAddr, pages: u64) {
+    let is_up = || world.mm.counters().migrate_pages.get() >= pages;
+    world.mm.collapse(start, BLOCK_SIZE, is_up, |_, result| assert_eq!(result, Err(Refusal::Deadline))).expect("sound");
+    world.check();
+}
+
+/// A slot whose first two groups are in a broken block at their own offsets, all else elsewhere.
+fn with_two_groups_in_place(world: &World) -> VirtAddr {
+    let start = scattered(world);
+    collapse_until(world, start, 32);
+    assert_eq!(world.mm.dissolve(start), Ok(480));
+    start
+}
+
+fn pins_in_two_blocks_refuse_before_anything_is_copied() {
+    let world = world();
+    let start = with_two_groups_in_place(&world);
+    // The first of them comes to another block.
+    collapse_until(&world, start, 48);
+    assert_eq!(world.mm.dissolve(start), Ok(496));
+    let pin_at = |index| world.mm.pin(page(start, index), 1, PinRequest::new()).expect("present");
+    let pins = [pin_at(0), pin_at(16)];
+    let before = copied(&world);
+    assert_eq!(collapse(&world, start), Err(Refusal::Pinned));
+    assert_eq!(copied(&world), before);
+    let [first, second] = pins;
+    world.mm.unpin(first);
+    assert_eq!(collapse(&world, start), Ok(Collapsed::Copied { pages: 496, filled: 0 }), "where the other one is");
+    world.mm.unpin(second);
+    assert_filled(&world, start, 0..0);
+}
+
+fn a_few_pages_in_place_are_copied_while_blocks_are_free() {
+    let world = world();
+    let start = with_two_groups_in_place(&world);
+    assert_eq!(collapse(&world, start), Ok(Collapsed::Copied { pages: 512, filled: 0 }));
+    assert_eq!(world.mm.counters().collapse_adopt.get(), 0);
+    assert_filled(&world, start, 0..0);
+}
+
+fn a_block_that_holds_more_of_others_is_no_home_while_blocks_are_free() {
+    let world = world();
+    let start = world.map(BLOCK_SIZE);
+    fill(&world, start);
+    world.mm.release(start, 400 * PAGE_SIZE).expect("mapped");
+    assert_eq!(world.mm.dissolve(start), Ok(400));
+    world.mm.policy().set_enabled(Enabled::Never);
+    let other = world.map(BLOCK_SIZE);
+    (0..400).for_each(|index| world.put(page(other, index), index + 1));
+    assert_eq!(collapse(&world, start), Ok(Collapsed::Copied { pages: 112, filled: 400 }));
+    assert_eq!(world.mm.counters().collapse_adopt.get(), 0);
+    assert_filled(&world, start, 0..400);
+}
+
+fn what_is_pinned_between_two_steps_refuses() {
+    let world = world();
+    let start = scattered(&world);
+    let mut pins = Vec::new();
+    for at_home in [true, false] {
+        let mut calls = 0;
+        let is_up = || {
+            calls += 1;
+            if calls == 10 {
+                // One that has come, and goes; then one that is still to come.
+                let at = page(start, if at_home { 3 } else { 500 });
+                pins.push(world.mm.pin(at, 1, PinRequest::new().write()).expect("present"));
+                if at_home {
+                    world.mm.release(at, PAGE_SIZE).expect("mapped");
+                }
+            }
+            false
+        };
+        let mut found = None;
+        world.mm.collapse(start, BLOCK_SIZE, is_up, |_, result| found = Some(result)).expect("a sound range");
+        assert_eq!(found, Some(Err(Refusal::Pinned)));
+        world.check();
+        assert_filled(&world, start, 3..4);
+        world.mm.unpin(pins.pop().expect("pinned once"));
+        world.mm.dissolve(start).expect("it has a home");
+    }
+    assert!(collapse(&world, start).is_ok());
+}
+
+fn a_deadline_during_an_evacuation_gives_the_block_back() {
+    let world = world();
+    let (start, other) = with_strangers(&world);
+    collapse_until(&world, start, 10);
+    assert_eq!(world.mm.counters().migrate_pages.get(), 10);
+    let taken = take_all(&world);
+    assert_eq!(world.mm.frames().statistics().free, 0, "what became free can be had");
+    give_back(&world, taken);
+    assert_filled(&world, start, 128..256);
+    assert!((0..100).all(|index| world.get(page(other, index)) == index + 1));
+}
+
 fn a_page_moves_and_leaves_its_frame_absent() {
     let world = world();
     let start = world.map(BLOCK_SIZE);
@@ -412,6 +523,12 @@ ashlar_test::tests! {
     refusals_say_why,
     no_block_and_none_that_can_be_emptied,
     a_pinned_page_refuses_before_anything_is_copied,
+    an_orphan_refuses_before_anything_is_copied,
+    pins_in_two_blocks_refuse_before_anything_is_copied,
+    a_few_pages_in_place_are_copied_while_blocks_are_free,
+    a_block_that_holds_more_of_others_is_no_home_while_blocks_are_free,
+    what_is_pinned_between_two_steps_refuses,
+    a_deadline_during_an_evacuation_gives_the_block_back,
     a_page_moves_and_leaves_its_frame_absent,
     a_group_moves_as_one,
     what_cannot_move_says_why,

@@ -4,6 +4,7 @@
 extern crate alloc;
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use ashlar::arch::sim::{AccessError, SimConfig, SimFault, SimMachine};
 use ashlar::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
@@ -16,7 +17,7 @@ pub const MIB: usize = 1 << 20;
 
 /// A machine with RAM from 1 GiB on, and the memory manager on it.
 pub struct World {
-    pub mm: MemoryManager<&'static SimMachine>,
+    pub mm: MemoryManager<Arc<SimMachine>>,
 }
 
 impl World {
@@ -28,15 +29,20 @@ impl World {
     /// RAM in `banks`.
     pub fn with_banks(banks: &[(PhysAddr, usize)], cores: usize, seed: u64) -> Self {
         crate::common::threads_are_contexts();
-        let machine: &'static SimMachine =
-            Box::leak(Box::new(SimMachine::new(SimConfig { banks, cores, seed, panics: true })));
+        let machine = Arc::new(SimMachine::new(SimConfig { banks, cores, seed, panics: true }));
         let mut map = MemoryMap::new();
         for &(start, bytes) in banks {
             map.add(start..start + bytes as u64).expect("few banks");
         }
         // SAFETY: the map's ranges are the machine's RAM, and nobody else uses it.
-        let frames = unsafe { Frames::new(&machine, &mut map) }.expect("RAM has room for its records");
-        frames.observe_free(Box::new(|first, count| machine.note_freed(first, count)));
+        let frames = unsafe { Frames::new(&*machine, &mut map) }.expect("RAM has room for its records");
+        // The observer is the frames', and must not keep their machine.
+        let observer = Arc::downgrade(&machine);
+        frames.observe_free(Box::new(move |first, count| {
+            if let Some(machine) = observer.upgrade() {
+                machine.note_freed(first, count);
+            }
+        }));
         let mm = MemoryManager::new(machine, frames).expect("RAM has room for a table");
         mm.machine().set_root(mm.root());
         World { mm }
