@@ -19,6 +19,9 @@ use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping};
 use core::ops::Range;
 
+/// Single pages that are looked at under one hold of a slot's lock.
+const PIECE: usize = PAGES_PER_SLOT / 2;
+
 /// One translation, as the application's accesses go by it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Leaf {
@@ -46,21 +49,24 @@ pub enum Size {
 }
 
 impl<M: Mmu> MemoryManager<M> {
-    /// Calls `visit` for every translation of `pages`, in ascending order, each under the lock of its slot.
+    /// Calls `visit` for every translation of `pages`, in ascending order, each under the lock of its slot. A slot of single pages
+    /// is looked at in two pieces, so that nobody waits for longer than a copy of 64 KiB takes.
     pub fn walk(&self, pages: Range<u64>, mut visit: impl FnMut(Leaf)) {
         if pages.is_empty() {
             return;
         }
         for (number, handle) in self.directory.slots(Page(pages.start).slot()..Page(pages.end - 1).slot() + 1) {
             let first = Page(number * PAGES_PER_SLOT as u64);
-            let start = pages.start.saturating_sub(first.0) as usize;
+            let mut next = pages.start.saturating_sub(first.0) as usize;
             let end = (pages.end - first.0).min(PAGES_PER_SLOT as u64) as usize;
-            match self.level_two(first).map(|place| place.read(&self.machine)) {
-                None | Some(Entry::Invalid) => {}
-                // Whichever it is, it may be the other by now.
-                Some(_) => LockedSlot::lock(self, number, handle).walk(start..end, &mut visit),
+            while next < end {
+                next = match self.level_two(first).map(|place| place.read(&self.machine)) {
+                    None | Some(Entry::Invalid) => end,
+                    // Whichever it is, it may be the other by now.
+                    Some(_) => LockedSlot::lock(self, number, handle).walk(next..end, &mut visit),
+                };
+                crate::sync::breathe();
             }
-            crate::sync::breathe();
         }
     }
 
@@ -82,30 +88,32 @@ impl<M: Mmu> MemoryManager<M> {
 }
 
 impl<M: Mmu> LockedSlot<'_, M> {
-    /// Calls `visit` for every translation of the pages `range` (indices).
-    fn walk(&self, range: Range<usize>, visit: &mut impl FnMut(Leaf)) {
+    /// Calls `visit` for every translation of the first pages of `range` (indices). Returns how far it came.
+    fn walk(&self, range: Range<usize>, visit: &mut impl FnMut(Leaf)) -> usize {
         let table = match self.state.mapping {
-            Mapping::Empty => return,
+            Mapping::Empty => return range.end,
             Mapping::Table(table) => table,
             Mapping::Block { .. } => {
                 if let Some((frame, attributes)) = self.leaf(range.start) {
                     let page = self.first() + range.start as u64;
                     visit(Leaf { page, pages: range.len(), frame, attributes, size: Size::Block });
                 }
-                return;
+                return range.end;
             }
         };
+        let end = range.end.min((range.start / PIECE + 1) * PIECE);
         let mut next = range.start;
-        while let Some(index) = self.state.present.next_set(next).filter(|&index| index < range.end) {
+        while let Some(index) = self.state.present.next_set(next).filter(|&index| index < end) {
             let entry = self.mm.machine.read_entry(table, index, Level::Three);
-            let (size, end) = match entry {
+            let (size, after) = match entry {
                 Entry::Page { contiguous: true, .. } => (Size::Group, (index / PAGES_PER_GROUP + 1) * PAGES_PER_GROUP),
                 _ => (Size::Page, index + 1),
             };
-            next = end.min(range.end);
+            next = after.min(end);
             if let Some((frame, attributes)) = entry.leaf() {
                 visit(Leaf { page: self.first() + index as u64, pages: next - index, frame, attributes, size });
             }
         }
+        end
     }
 }
