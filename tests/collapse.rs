@@ -6,8 +6,9 @@ extern crate alloc;
 mod common;
 mod world;
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use ashlar::mm::address::{BLOCK_SIZE, Frame, GROUP_SIZE, PAGE_SIZE, VirtAddr};
+use ashlar::mm::address::{BLOCK_SIZE, Block, Frame, GROUP_SIZE, PAGE_SIZE, VirtAddr};
 use ashlar::mm::frame::Class;
 use ashlar::mm::huge::{Collapsed, Enabled, FaultMode, HugePolicy, Unit};
 use ashlar::mm::mmu::Access;
@@ -47,6 +48,13 @@ fn page(start: VirtAddr, index: u64) -> VirtAddr {
 
 fn take_all(world: &World) -> Vec<Frame> {
     core::iter::from_fn(|| world.mm.frames().allocate(0, Class::Movable)).collect()
+}
+
+/// Blocks of which nothing but single frames is in use.
+fn taken_blocks(taken: &[Frame]) -> Vec<Block> {
+    let mut blocks = BTreeMap::<u64, usize>::new();
+    taken.iter().for_each(|frame| *blocks.entry(frame.block().0).or_default() += 1);
+    blocks.into_iter().filter(|(_, frames)| *frames == 512).map(|(block, _)| Block(block)).collect()
 }
 
 fn give_back(world: &World, taken: Vec<Frame>) {
@@ -333,22 +341,22 @@ fn collapse_until(world: &World, start: VirtAddr, pages: u64) {
     world.check();
 }
 
-/// A slot whose first two groups are in a broken block at their own offsets, all else elsewhere.
-fn with_two_groups_in_place(world: &World) -> VirtAddr {
+/// A slot whose first three groups are in a broken block at their own offsets, all else elsewhere.
+fn with_three_groups_in_place(world: &World) -> VirtAddr {
     let start = scattered(world);
-    collapse_until(world, start, 32);
-    assert_eq!(world.mm.dissolve(start), Ok(480));
+    collapse_until(world, start, 48);
+    assert_eq!(world.mm.dissolve(start), Ok(464));
     start
 }
 
 fn pins_in_two_blocks_refuse_before_anything_is_copied() {
     let world = world();
-    let start = with_two_groups_in_place(&world);
-    // The first of them comes to another block.
-    collapse_until(&world, start, 48);
-    assert_eq!(world.mm.dissolve(start), Ok(496));
+    let start = with_three_groups_in_place(&world);
+    // Two of them come to another block.
+    collapse_until(&world, start, 80);
+    assert_eq!(world.mm.dissolve(start), Ok(480));
     let pin_at = |index| world.mm.pin(page(start, index), 1, PinRequest::new()).expect("present");
-    let pins = [pin_at(0), pin_at(16)];
+    let pins = [pin_at(16), pin_at(32)];
     let before = copied(&world);
     assert_eq!(collapse(&world, start), Err(Refusal::Pinned));
     assert_eq!(copied(&world), before);
@@ -361,9 +369,32 @@ fn pins_in_two_blocks_refuse_before_anything_is_copied() {
 
 fn a_few_pages_in_place_are_copied_while_blocks_are_free() {
     let world = world();
-    let start = with_two_groups_in_place(&world);
+    let start = with_three_groups_in_place(&world);
     assert_eq!(collapse(&world, start), Ok(Collapsed::Copied { pages: 512, filled: 0 }));
     assert_eq!(world.mm.counters().collapse_adopt.get(), 0);
+    assert_filled(&world, start, 0..0);
+}
+
+/// Pages lie in more blocks than are counted, and most of them in the last.
+fn the_block_with_most_pages_is_found_among_many() {
+    let world = world();
+    let start = scattered(&world);
+    let (mm, frames) = (&world.mm, world.mm.frames());
+    let mut taken = take_all(&world);
+    let blocks = taken_blocks(&taken);
+    // A page moves to the only frame that is free, and leaves the next one that is.
+    let mut move_to = |index: u64, frame: Frame| {
+        taken.retain(|&other| other != frame);
+        frames.free(frame, 0);
+        mm.migrate(page(start, index), Unit::Page).expect("a frame is free");
+        assert_eq!(mm.machine().translate(page(start, index)), Some(frame.start()));
+        taken.extend(take_all(&world));
+    };
+    (0..9).for_each(|index| move_to(index, blocks[index as usize].frame(index as usize)));
+    (9..109).for_each(|index| move_to(index, blocks[9].frame(index as usize)));
+    give_back(&world, taken);
+    assert_eq!(collapse(&world, start), Ok(Collapsed::Copied { pages: 412, filled: 0 }));
+    assert_eq!(mm.machine().translate(start), Some(blocks[9].frame(0).start()));
     assert_filled(&world, start, 0..0);
 }
 
@@ -410,6 +441,57 @@ fn what_is_pinned_between_two_steps_refuses() {
     assert!(collapse(&world, start).is_ok());
 }
 
+/// Collapses the slot at `start`, and does something once when so many pages have moved since boot.
+fn collapse_and(world: &World, start: VirtAddr, pages: u64, interlude: impl FnOnce()) -> Result<Collapsed, Refusal> {
+    let mut interlude = Some(interlude);
+    let is_up = || {
+        if world.mm.counters().migrate_pages.get() >= pages
+            && let Some(interlude) = interlude.take()
+        {
+            interlude();
+        }
+        false
+    };
+    let mut found = Err(Refusal::Busy);
+    world.mm.collapse(start, BLOCK_SIZE, is_up, |_, result| found = result).expect("a sound range");
+    world.check();
+    assert!(interlude.is_none(), "it came to that");
+    found
+}
+
+fn others_do_not_move_to_what_becomes_free_meanwhile() {
+    let world = world();
+    let (start, other) = with_strangers(&world);
+    let interlude = || world.mm.release(start, PAGE_SIZE).expect("mapped");
+    assert_eq!(collapse_and(&world, start, 5, interlude), Ok(Collapsed::Copied { pages: 0, filled: 129 }));
+    assert_eq!(world.mm.counters().collapse_adopt.get(), 1);
+    assert!((0..100).all(|index| world.get(page(other, index)) == index + 1));
+}
+
+fn others_that_are_pinned_meanwhile_stay() {
+    let world = world();
+    let (start, other) = with_strangers(&world);
+    let mut pin = None;
+    let interlude = || pin = world.mm.pin(other, 100 * PAGE_SIZE, PinRequest::new()).ok();
+    assert_eq!(collapse_and(&world, start, 5, interlude), Ok(Collapsed::Copied { pages: 384, filled: 128 }));
+    assert_eq!(world.mm.counters().collapse_adopt.get(), 0);
+    world.mm.unpin(pin.expect("present"));
+    assert!((0..100).all(|index| world.get(page(other, index)) == index + 1));
+    world.check();
+}
+
+fn a_home_that_the_slot_got_meanwhile_is_its_home() {
+    let world = world();
+    let (start, _) = with_strangers(&world);
+    let interlude = || {
+        let moved = world.mm.counters().migrate_pages.get();
+        collapse_until(&world, start, moved + 16);
+    };
+    assert_eq!(collapse_and(&world, start, 5, interlude), Ok(Collapsed::Copied { pages: 368, filled: 128 }));
+    assert_eq!((world.mm.counters().collapse_adopt.get(), world.mm.frames().statistics().homes), (0, 1));
+    assert_filled(&world, start, 128..256);
+}
+
 fn a_deadline_during_an_evacuation_gives_the_block_back() {
     let world = world();
     let (start, other) = with_strangers(&world);
@@ -437,6 +519,20 @@ fn a_page_moves_and_leaves_its_frame_absent() {
     assert_filled(&world, start, 0..0);
     assert_eq!(collapse(&world, start), Ok(Collapsed::Copied { pages: 1, filled: 0 }));
     assert_eq!(world.mm.machine().translate(hole), frame, "it came home");
+    assert_filled(&world, start, 0..0);
+}
+
+fn a_home_that_all_pages_leave_ends() {
+    let world = world();
+    let start = world.map(BLOCK_SIZE);
+    fill(&world, start);
+    for group in 0..32 {
+        world.mm.migrate(page(start, 16 * group), Unit::Group).expect("frames are free");
+        world.check();
+    }
+    let statistics = world.mm.frames().statistics();
+    assert_eq!((statistics.homes, statistics.absent, statistics.movable), (0, 0, 512));
+    assert_eq!(sizes(&world), (0, 32, 0));
     assert_filled(&world, start, 0..0);
 }
 
@@ -525,6 +621,11 @@ ashlar_test::tests! {
     a_pinned_page_refuses_before_anything_is_copied,
     an_orphan_refuses_before_anything_is_copied,
     pins_in_two_blocks_refuse_before_anything_is_copied,
+    the_block_with_most_pages_is_found_among_many,
+    others_do_not_move_to_what_becomes_free_meanwhile,
+    others_that_are_pinned_meanwhile_stay,
+    a_home_that_the_slot_got_meanwhile_is_its_home,
+    a_home_that_all_pages_leave_ends,
     a_few_pages_in_place_are_copied_while_blocks_are_free,
     a_block_that_holds_more_of_others_is_no_home_while_blocks_are_free,
     what_is_pinned_between_two_steps_refuses,

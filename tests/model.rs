@@ -60,6 +60,10 @@ impl Run {
         start..(start + pages).min(WINDOW.end)
     }
 
+    fn page(&mut self) -> u64 {
+        WINDOW.start + self.random.below(WINDOW.end - WINDOW.start)
+    }
+
     /// One or two whole slots of the window.
     fn slots(&mut self) -> Range<u64> {
         let start = WINDOW.start + self.random.below((WINDOW.end - WINDOW.start) / 512) * 512;
@@ -220,7 +224,7 @@ impl Run {
     }
 
     fn store(&mut self) {
-        let page = WINDOW.start + self.random.below(WINDOW.end - WINDOW.start);
+        let page = self.page();
         let offset = self.random.below(512) * 8;
         self.store_at(page, offset);
     }
@@ -240,7 +244,7 @@ impl Run {
     }
 
     fn load(&mut self) {
-        let page = WINDOW.start + self.random.below(WINDOW.end - WINDOW.start);
+        let page = self.page();
         // A word that was written, as often as not.
         let start = address(page).0;
         let at = match self.model.words.range(start..).next() {
@@ -260,7 +264,7 @@ impl Run {
 
     /// Fetches from a page that may be run: whatever moved or filled it made that safe.
     fn execute(&mut self) {
-        let page = WINDOW.start + self.random.below(WINDOW.end - WINDOW.start);
+        let page = self.page();
         let page = (page..WINDOW.end).find(|&page| self.model.page(page).is_some_and(|page| page.access.execute));
         if let Some(page) = page {
             match self.world.execute(address(page)) {
@@ -280,8 +284,11 @@ fn run(runs: impl Iterator<Item = (u64, usize)>, short: bool, happens: &[&str], 
             run.step();
             run.world.check();
             run.model.agree(&run.world, ram);
+            let page = run.page();
+            run.model.compare(&run.world, page..(page + 16).min(WINDOW.end));
         }
         run.world.mm.counters().iter().for_each(|(name, count)| *counts.entry(name).or_insert(0) += count);
+        run.model.compare(&run.world, WINDOW);
         run.world.mm.unmap(address(WINDOW.start), bytes(&WINDOW)).expect("whole regions are unmapped");
         run.unpin_all();
         run.world.check();

@@ -224,6 +224,27 @@ fn an_orphan_is_left_out_of_groups() {
     world.check();
 }
 
+/// As above, where touches past the half fill groups nobody asked for.
+fn an_orphan_is_left_out_when_a_slot_is_filled() {
+    let world = world();
+    let start = block(&world);
+    let pin = pin(&world, page(start, 200), 1, WRITE);
+    let frame = extents(&world, &pin)[0].start;
+    for group in [192, 304, 320] {
+        world.mm.unmap(page(start, group), 16 * PAGE_SIZE).expect("mapped");
+        let again = MapRequest::new(16 * PAGE_SIZE).at(page(start, group));
+        world.mm.map(again).expect("nothing is there");
+    }
+    world.mm.machine().write_physical(frame, &[9; 16]);
+    world.put(page(start, 320), 1);
+    world.put(page(start, 304), 1);
+    assert_eq!(world.mm.machine().translate(page(start, 200)), None);
+    assert_eq!(world.get(page(start, 200)), 0);
+    world.check();
+    world.mm.unpin(pin);
+    world.check();
+}
+
 fn an_unmapped_pinned_page_is_an_orphan_and_nothing_else_is() {
     let world = world();
     let (one, other) = (block(&world), scattered(&world));
@@ -327,6 +348,21 @@ fn a_long_pin_of_a_group_is_one_extent() {
     world.check();
 }
 
+fn a_group_settles_in_single_frames_where_no_group_is_free() {
+    let world = world();
+    let start = scattered(&world);
+    let frames = world.mm.frames();
+    let taken: Vec<_> = core::iter::from_fn(|| frames.allocate(0, Class::Movable)).collect();
+    let (free, taken): (Vec<_>, Vec<_>) = taken.into_iter().partition(|frame| frame.index() % 32 == 5);
+    free.into_iter().for_each(|frame| frames.free(frame, 0));
+    let long = pin(&world, page(start, 32), 16, WRITE.long());
+    assert_eq!(extents(&world, &long).len(), 16);
+    assert_filled(&world, start, 0..0);
+    world.mm.unpin(long);
+    taken.into_iter().for_each(|frame| frames.free(frame, 0));
+    world.check();
+}
+
 fn a_page_that_is_pinned_cannot_move_for_a_long_pin() {
     let world = world();
     let start = block(&world);
@@ -387,6 +423,7 @@ fn scattered_frames_fill_many_records() {
     }
     world.check();
     world.mm.unpin(all);
+    assert_eq!(world.mm.frames().statistics().pinned, 0);
     world.check();
 }
 
@@ -403,6 +440,8 @@ fn what_cannot_be_pinned_says_why() {
     assert_eq!(world.mm.pin(beyond, 64, READ), Err(PinError::Fault(FaultError::NoRegion { address: beyond })));
     assert_eq!(world.mm.frames().statistics().pinned, 0);
     world.mm.unpin(pin(&world, start, 2, READ));
+    // Present, it is refused as well.
+    assert_eq!(world.mm.pin(start, PAGE_SIZE, WRITE), Err(PinError::Fault(denied)));
     world.check();
 }
 
@@ -450,12 +489,14 @@ ashlar_test::tests! {
     a_dissolved_block_is_adopted_with_its_pins,
     a_released_page_gets_another_frame_until_the_pin_goes,
     an_orphan_is_left_out_of_groups,
+    an_orphan_is_left_out_when_a_slot_is_filled,
     an_unmapped_pinned_page_is_an_orphan_and_nothing_else_is,
     an_orphan_in_a_home_does_not_keep_the_rest,
     memory_short_takes_nothing_that_is_pinned,
     long_pins_move_out_of_blocks,
     a_long_pin_of_a_whole_block_stays,
     a_long_pin_of_a_group_is_one_extent,
+    a_group_settles_in_single_frames_where_no_group_is_free,
     a_page_that_is_pinned_cannot_move_for_a_long_pin,
     devices_with_short_addresses_get_low_frames,
     a_block_across_the_limit_is_left_in_part,

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use ashlar::mm::FaultError;
 use ashlar::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, Page, PhysAddr, VirtAddr};
 use ashlar::mm::huge::HugePolicy;
-use ashlar::mm::mmu::Access;
+use ashlar::mm::mmu::{Access, Mmu};
 use ashlar::mm::pin::PinId;
 use core::ops::Range;
 
@@ -106,6 +106,26 @@ impl Model {
     /// Whether a page of `pages` must stay in its frame.
     pub fn is_pinned(&self, pages: Range<u64>) -> bool {
         self.pinned(pages).any(|pinned| !pinned.lost)
+    }
+
+    /// All of `pages` is what it should be: where no word was written there are zeros.
+    pub fn compare(&self, world: &World, pages: Range<u64>) {
+        for page in pages {
+            let machine = world.mm.machine();
+            let Some(pa) = machine.translate(address(page)) else { continue };
+            let mut words = self.words.range(address(page).0..address(page + 1).0).peekable();
+            if words.peek().is_none() {
+                assert!(machine.is_zero(pa.frame()), "page {page:#x} was never written");
+                continue;
+            }
+            let mut found = machine.read_physical(pa, PAGE_SIZE);
+            for (at, word) in words {
+                let bytes = &mut found[*at as usize % PAGE_SIZE..][..8];
+                assert_eq!(bytes, word.to_le_bytes(), "at {at:#x}");
+                bytes.fill(0);
+            }
+            assert!(found.iter().all(|&byte| byte == 0), "page {page:#x} holds what nobody wrote to it");
+        }
     }
 
     /// Model, walker and manager agree on what is mapped and where, on what is pinned, and on every word that was written.

@@ -43,7 +43,7 @@ impl Run {
     }
 
     pub fn migrate(&mut self) {
-        let first = WINDOW.start + self.random.below(WINDOW.end - WINDOW.start);
+        let first = self.page();
         for page in first..(first + 1 + self.random.below(20)).min(WINDOW.end) {
             let (unit, pages) = match self.random.below(4) {
                 0 => (Unit::Group, page / 16 * 16..page / 16 * 16 + 16),
