@@ -420,6 +420,49 @@ mod programs {
         }
     }
 
+    /// In the middle of a split or a promotion the level-2 descriptor is invalid, and the slot is mapped all the same.
+    pub fn walks_against_splits_and_promotions() {
+        let make = |machine| {
+            let world = World::with_block(machine);
+            PAGES.iter().for_each(|&page| world.put(page, mark(page)));
+            world
+        };
+        let own = |world: &World| (0..40).for_each(|_| walk(world));
+        let other = |world: &World| {
+            for access in [Access::READ, Access::READ_WRITE, Access::READ, Access::READ_WRITE] {
+                world.mm.protect(at(400), PAGE_SIZE, access).expect("mapped");
+            }
+        };
+        race(make, own, other, |world| assert_contents(world, &[]));
+    }
+
+    /// Pages of the block that is adopted leave it meanwhile.
+    pub fn pages_that_move_against_an_adoption() {
+        let make = |machine| {
+            let world = World::with_block(machine);
+            PAGES.iter().for_each(|&page| world.put(page, mark(page)));
+            world.mm.dissolve(START).expect("nothing is pinned");
+            world
+        };
+        let own = |world: &World| {
+            for round in 0..4 {
+                for unit in [Unit::Page, Unit::Group] {
+                    match world.mm.migrate(at(2 + 16 * round), unit) {
+                        Ok(()) => {}
+                        Err(refusal) => panic!("{refusal}"),
+                    }
+                }
+            }
+        };
+        let other = |world: &World| {
+            for _ in 0..3 {
+                assert!(collapse(world, 0).is_ok());
+                let _ = world.mm.dissolve(START);
+            }
+        };
+        race(make, own, other, |world| assert_contents(world, &[]));
+    }
+
     pub fn a_walk_against_a_collapse_and_a_split() {
         let own = |world: &World| (0..4).for_each(|_| walk(world));
         let other = |world: &World| {
@@ -475,6 +518,10 @@ ashlar_test::tests! {
     a_pin_is_dropped_while_its_pages_go,
     #[cfg(not(target_os = "none"))]
     a_long_pin_against_stores,
+    #[cfg(not(target_os = "none"))]
+    walks_against_splits_and_promotions,
+    #[cfg(not(target_os = "none"))]
+    pages_that_move_against_an_adoption,
     #[cfg(not(target_os = "none"))]
     a_walk_against_a_collapse_and_a_split,
 }

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::address::{Block, Frame, LOWER_END, PAGES_PER_SLOT, Page, VirtAddr};
-use super::huge::HugePolicy;
+use super::huge::{HugePolicy, Shortage};
 use super::mmu::{Access, Attributes, Mmu};
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping, Slot};
@@ -79,8 +79,7 @@ impl<M: Mmu> MemoryManager<M> {
     #[inline(never)]
     fn fault_again(&self, address: VirtAddr, access: Access, first: Attempt) -> Result<(), FaultError> {
         let mut attempt = first;
-        // None that this fault knows of.
-        let mut isolations = 0;
+        let mut shortage = Shortage::new();
         loop {
             match attempt {
                 Attempt::Done => return Ok(()),
@@ -88,11 +87,7 @@ impl<M: Mmu> MemoryManager<M> {
                     self.counters.fault_retry.increment();
                     self.wait();
                 }
-                Attempt::NoMemory if self.reclaim() => {}
-                // What could not be had a moment ago can be now.
-                Attempt::NoMemory if self.frames.isolations_ended() != isolations => {
-                    isolations = self.frames.isolations_ended();
-                }
+                Attempt::NoMemory if self.ease(&mut shortage) => {}
                 Attempt::Fill(..) => unreachable!("an attempt fills what is to be filled"),
                 Attempt::NoMemory => {
                     self.counters.out_of_memory.increment();

@@ -181,7 +181,9 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Locks the slot of `handle`, if that is one and nobody has it. What the handle came from may be old.
     pub(super) fn try_lock(mm: &'m MemoryManager<M>, handle: Handle<Slot>) -> Option<Self> {
         let slot = mm.slots.find(handle)?;
-        Some(LockedSlot { mm, number: slot.number(), handle, slot, state: slot.state.try_lock()? })
+        let state = slot.state.try_lock()?;
+        // After the lock was taken: it orders what whoever made the record wrote.
+        Some(LockedSlot { mm, number: slot.number(), handle, slot, state })
     }
 
     /// Panics where what the record says of itself cannot be: SL-2 to SL-8, but for what the descriptors and the frames'

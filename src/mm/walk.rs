@@ -1,15 +1,18 @@
 //! Walks over the application's memory, by address and by frame.
 //!
 //! Code that knows pages only calls `LockedSlot::page_table`, which splits a block on the way and cannot fail. Code that knows
-//! blocks, as here, tests the level-2 descriptor without a lock, takes the slot's lock, and tests again: until it lets go, no
+//! blocks, as here, tests whether the slot has a record, takes the slot's lock, and tests what it holds: until it lets go, no
 //! block is split and none is made (`transhuge.rst`, *Locking in hugepage aware code*).
 //!
 //! - **WA-1** Under a slot's lock its descriptors, its home and the frames of its present pages stay as they are; without
-//!   it, whatever was read may be old. Level-2 tables live as long as the manager, so that the first test is always of a
-//!   descriptor; a level-3 table may be gone, so that nothing is read there without the lock.
-//! - **WA-2** From a frame to its page: the frame's entry names a slot, and that may be old, or nonsense that was never a
-//!   slot; so the record is looked for, and its lock only tried; under it, the page's descriptor is what says whether the page
-//!   is in the frame. Slot records stay slot records, so an old name is some slot's.
+//!   it, whatever was read may be old, and may mean nothing: an invalid level-2 descriptor can be one between its break and
+//!   its make. Level-2 tables live as long as the manager, so that a guess may read one; a level-3 table may be gone, so that
+//!   nothing is read there without the lock.
+//! - **WA-2** A frame whose entry says that it is in use as a slot's page has that page in it whenever the slot's lock is free: who
+//!   moves or unmaps the page frees the frame before the lock is let go.
+//! - **WA-3** From a frame to its page: without the lock the entry may be old, or nonsense that was never a slot; so the record is
+//!   looked for, and its lock only tried; under it, the page's descriptor is what says whether the page is in the frame.
+//!   Slot records stay slot records, so an old name is some slot's.
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
@@ -60,11 +63,7 @@ impl<M: Mmu> MemoryManager<M> {
             let mut next = pages.start.saturating_sub(first.0) as usize;
             let end = (pages.end - first.0).min(PAGES_PER_SLOT as u64) as usize;
             while next < end {
-                next = match self.level_two(first).map(|place| place.read(&self.machine)) {
-                    None | Some(Entry::Invalid) => end,
-                    // Whichever it is, it may be the other by now.
-                    Some(_) => LockedSlot::lock(self, number, handle).walk(next..end, &mut visit),
-                };
+                next = LockedSlot::lock(self, number, handle).walk(next..end, &mut visit);
                 crate::sync::breathe();
             }
         }

@@ -88,12 +88,13 @@ impl Frames {
     /// When the block is not isolated.
     pub fn adopt(&self, block: Block, owner: Owner) -> Option<Bits512> {
         let used = self.pool.lock().take_isolated(block, owner)?;
-        self.count_ended();
         let absent = PAGES_PER_SLOT - used.count();
         self.begin_home(block, owner, absent);
         if absent > 0 {
             self.defer(block);
         }
+        // Last: who finds no isolated block any more finds the home.
+        self.count_ended();
         Some(used)
     }
 }

@@ -51,7 +51,7 @@ impl<M: Mmu> MemoryManager<M> {
         let moves = Move::new(range.start, range.len(), first);
         let mut left = Left::new();
         slot.migrate(group_of(range.start).start, moves, &mut left).inspect_err(|_| self.frames.free(first, order))?;
-        drop(slot);
+        // Under the slot's lock: a frame that says it is a page's has that page in it (WA-2).
         self.frames.free_all(&left);
         Ok(())
     }

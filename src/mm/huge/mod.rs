@@ -17,7 +17,7 @@
 //! | question | answer | where |
 //! | --- | --- | --- |
 //! | What makes a walk stable? | the slot's lock: under it no block is split, none made, no page moved | WA-1 of [`crate::mm::walk`] |
-//! | How does one get from a frame to its page? | the frame names a slot, whose lock is tried and whose descriptor is asked | WA-2 |
+//! | How does one get from a frame to its page? | the frame names a slot, whose lock is tried and whose descriptor is asked | WA-2, WA-3 |
 //! | What is in a slot's bits, and when? | what its descriptors say, but for the time between a break and its make | SL-1 to SL-8 of [`crate::mm::slot`] |
 //! | What may regions do meanwhile? | change; each step looks them up again and compares the slot's epoch | SP-1 to SP-4 of [`crate::mm::space`] |
 //! | What do a frame's pins and its map count say at each moment? | the table there | PI-1 to PI-4 of [`crate::mm::pin`] |
@@ -37,4 +37,5 @@ pub use collapse::Collapsed;
 pub(super) use migrate::Left;
 pub use migrate::Unit;
 pub use policy::{Enabled, FaultMode, HugePolicy, Policy};
+pub(super) use reclaim::Shortage;
 pub use split::SplitCause;
