@@ -432,7 +432,7 @@ impl<M: Mmu> MemoryManager<M> {
 }
 
 /// The whole pages of `length` bytes from `start`.
-pub(super) fn check_range(start: VirtAddr, length: usize) -> Result<Range<u64>, MemoryError> {
+pub(crate) fn check_range(start: VirtAddr, length: usize) -> Result<Range<u64>, MemoryError> {
     if length == 0 {
         return Err(MemoryError::Empty);
     }
