@@ -66,7 +66,8 @@ impl<M: Mmu> MemoryManager<M> {
         }
         match self.settle_in(page, request, 0) {
             Ok(_) => Ok(()),
-            Err(Refusal::NoFreeFrame) if self.ease(&mut making.shortage) => Ok(()),
+            // What is taken back lies anywhere: for a limit, it may be for nothing.
+            Err(Refusal::NoFreeFrame) if request.below.is_none() && self.ease(&mut making.shortage) => Ok(()),
             Err(Refusal::Pinned) if request.long && self.is_held_for_long(page, request) => {
                 making.stays = Some(page);
                 Ok(())
