@@ -258,6 +258,12 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
     }
 
+    /// Whether the pages of the group that begins at index `start` are one translation of 64 KiB.
+    pub(super) fn is_contiguous(&self, start: usize) -> bool {
+        matches!(self.state.mapping, Mapping::Table(table)
+            if matches!(self.mm.machine.read_entry(table, start, Level::Three), Entry::Page { contiguous: true, .. }))
+    }
+
     /// Takes `block`, allocated as this slot's home and zeroed, and maps it with one descriptor. The slot is empty.
     pub(super) fn map_block(&mut self, block: Block, deposit: Frame, attributes: Attributes) {
         debug_assert_eq!(self.state.mapping, Mapping::Empty);

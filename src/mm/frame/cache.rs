@@ -227,7 +227,10 @@ impl Frames {
 
     /// Gives back what the caches of all cores hold: blocks form of it that could not.
     pub fn drain_caches(&self) {
-        self.with_drained_caches(|_| ());
+        // One at a time: each core waits for its own at most.
+        for cache in &self.caches {
+            cache.0.lock().drain(&mut self.pool.lock());
+        }
     }
 
     /// Gives back what the running core's cache holds of single movable frames, so that blocks may form of them.

@@ -40,6 +40,8 @@ impl Frames {
     pub fn isolate(&self, block: Block) -> bool {
         // Counted first: who finds no frame meanwhile shall wait for this one's.
         self.isolated.fetch_add(1, Ordering::SeqCst);
+        // Mostly before all of them are locked at once.
+        self.drain_caches();
         let isolated = self.with_drained_caches(|pool| pool.isolate(block));
         if !isolated {
             self.isolated.fetch_sub(1, Ordering::SeqCst);
