@@ -194,6 +194,11 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         let frames = &self.mm.frames;
         assert!(state.away.and(&state.present) == state.away, "SL-2: slot {number:#x} has away pages that are absent");
         assert!(state.home.is_some() || state.away == state.present, "SL-2: slot {number:#x} has no home");
+        match (state.mapping, self.place().read(&self.mm.machine)) {
+            (Mapping::Empty, Entry::Invalid) | (Mapping::Block { .. }, Entry::Block { .. }) => {}
+            (Mapping::Table(table), Entry::Table(linked)) if table == linked => {}
+            (mapping, entry) => panic!("SL-3: slot {number:#x} is {mapping:?}, its descriptor {entry:?}"),
+        }
         match state.mapping {
             Mapping::Block { .. } => {
                 assert!(state.present.is_full() && state.away.is_empty(), "SL-3: slot {number:#x}");

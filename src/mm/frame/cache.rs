@@ -11,7 +11,7 @@
 //! first ([`super::scarce`]).
 #![forbid(unsafe_code)]
 
-use super::super::address::{Block, Frame, PAGES_PER_GROUP, PAGES_PER_SLOT};
+use super::super::address::{Block, Frame, GROUP_ORDER, PAGES_PER_GROUP, PAGES_PER_SLOT};
 use super::entry::{BlockEntries, FrameEntry, FrameState, NIL, linked};
 use super::pool::Pool;
 use super::table::{Holder, SharedRecord, Table};
@@ -23,8 +23,6 @@ use arrayvec::ArrayVec;
 
 /// How many caches there are; cores beyond share them.
 pub(super) const CACHES: usize = 16;
-/// Order of a group.
-pub(super) const GROUP_ORDER: u32 = PAGES_PER_GROUP.trailing_zeros();
 /// Homes that one cache notes for the deferred queue.
 const DEFERRED: usize = 16;
 

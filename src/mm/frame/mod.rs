@@ -92,10 +92,10 @@ pub use sim::FreeObserver;
 pub use statistics::FrameStatistics;
 pub use table::PHYSICAL_LIMIT;
 
-use super::address::{Block, Frame, PAGE_SIZE, PhysAddr};
+use super::address::{Block, Frame, GROUP_ORDER, PAGE_SIZE, PhysAddr};
 use super::mmu::Mmu;
 use crate::sync::{Rank, Ranked};
-use cache::{CACHES, CoreCache, GROUP_ORDER, new_caches};
+use cache::{CACHES, CoreCache, new_caches};
 use core::fmt;
 use core::num::NonZeroU32;
 use core::ops::Range;

@@ -69,7 +69,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let Mapping::Table(table) = self.state.mapping else { return self.split_and_migrate(start, moves, left) };
         let (mm, machine) = (self.mm, &self.mm.machine);
         let group = Group::read(machine, table, start);
-        if group.frames(moves.pages).any(|(_, frame)| mm.frames.is_pinned(frame.block()) && mm.frames.pins(frame) > 0) {
+        if group.frames(moves.pages).any(|(_, frame)| mm.frames.is_frame_pinned(frame)) {
             return Err(Refusal::Pinned);
         }
         move_pages(machine, &mm.counters, table, self.first(), &group, moves);

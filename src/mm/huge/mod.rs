@@ -11,8 +11,9 @@
 //!
 //! # Locking, references and counts
 //!
-//! What `transhuge.rst` says of these, for one address space. Each is an invariant with a name, checked by debug builds when the lock
-//! it is about is let go, and by `MemoryManager::check` after every step of the tests:
+//! What `transhuge.rst` says of these, for one address space: invariants with names. Debug builds check what a slot says of itself,
+//! its level-2 descriptor and its home (SL) after every operation, when its lock is let go; `MemoryManager::check` checks every
+//! descriptor, frame and pin against each other after every step of the tests:
 //!
 //! | question | answer | where |
 //! | --- | --- | --- |
