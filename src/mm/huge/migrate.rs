@@ -51,7 +51,7 @@ impl<M: Mmu> MemoryManager<M> {
         let moves = Move::new(range.start, range.len(), first);
         let mut left = Left::new();
         slot.migrate(group_of(range.start).start, moves, &mut left).inspect_err(|_| self.frames.free(first, order))?;
-        drop(slot);
+        // Not later: a frame that says whose page it holds is taken for that page's by who has the slot's lock.
         self.frames.free_all(&left);
         Ok(())
     }
