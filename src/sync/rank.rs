@@ -48,6 +48,11 @@ impl Held {
     pub const fn new() -> Self {
         Self([const { AtomicUsize::new(0) }; RANKS])
     }
+
+    /// Whether there is none. Release builds don't know of any.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|lock| lock.load(Ordering::Relaxed) == 0)
+    }
 }
 
 impl Default for Held {

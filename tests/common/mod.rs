@@ -62,13 +62,40 @@ pub fn locks(operation: impl FnOnce()) -> usize {
     LOCKS.get() - before
 }
 
+#[cfg(not(target_os = "none"))]
+std::thread_local! {
+    static HELD: &'static ashlar::sync::Held = Box::leak(Box::new(ashlar::sync::Held::new()));
+    static INTERLUDE: core::cell::RefCell<Option<Interlude>> = const { core::cell::RefCell::new(None) };
+}
+
+/// How often it is not come to yet, and what is done then.
+#[cfg(not(target_os = "none"))]
+type Interlude = (usize, Box<dyn FnOnce()>);
+
+/// Runs `operation`, and `interlude` once on the way: when the running thread is about to take a lock, holds none, and has been
+/// there `after` times before. Says whether it came to that.
+#[cfg(not(target_os = "none"))]
+pub fn with_interlude(after: usize, interlude: impl FnOnce() + 'static, operation: impl FnOnce()) -> bool {
+    INTERLUDE.set(Some((after, Box::new(interlude))));
+    operation();
+    INTERLUDE.take().is_none()
+}
+
+#[cfg(not(target_os = "none"))]
+fn come_to_interlude() {
+    if !HELD.with(|held| held.is_empty()) {
+        return;
+    }
+    match INTERLUDE.take() {
+        Some((0, interlude)) => interlude(),
+        Some((left, interlude)) => INTERLUDE.set(Some((left - 1, interlude))),
+        None => {}
+    }
+}
+
 /// Tests run side by side; each thread's locks have an order of their own.
 #[cfg(not(target_os = "none"))]
 pub fn threads_are_contexts() {
-    use ashlar::sync::Held;
-    std::thread_local! {
-        static HELD: &'static Held = Box::leak(Box::new(Held::new()));
-    }
     let waiting = ashlar::sync::Waiting {
         held: || HELD.with(|&held| held),
         core: || CORE.get(),
@@ -76,6 +103,7 @@ pub fn threads_are_contexts() {
         breathe: || (),
         switch: || {
             LOCKS.set(LOCKS.get() + 1);
+            come_to_interlude();
             if YIELDS.get() {
                 std::thread::yield_now();
             }

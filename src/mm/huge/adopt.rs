@@ -157,10 +157,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
     fn adopt(&mut self, block: Block) -> bool {
         let (Mapping::Table(_), None) = (self.state.mapping, self.state.home) else { return false };
         let Some(at_home) = self.mm.frames.adopt(block, self.owner()) else { return false };
-        debug_assert!(
-            at_home.runs().flatten().all(|index| self.leaf(index).is_some_and(|(at, _)| at == block.frame(index))),
-            "WA-2: {block:?} holds pages that are elsewhere"
-        );
+        let is_there = |index: usize| self.leaf(index).is_some_and(|(frame, _)| frame == block.frame(index));
+        debug_assert!(at_home.iter().all(is_there), "WA-2: {block:?} holds pages that are elsewhere");
         self.state.home = Some(block);
         self.state.away = self.state.away.and(&at_home.not());
         self.mm.counters.collapse_adopt.increment();
