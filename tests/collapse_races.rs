@@ -270,6 +270,42 @@ mod programs {
         race(make, own, other, |world| assert_contents(world, &[]));
     }
 
+    /// A collapse was given up with one group at home, all zeros, and the rest away; then memory is short. The home may be locked
+    /// when it is asked for absent frames, and free again when it is asked for zero pages.
+    pub fn the_zeros_of_a_begun_collapse_are_taken_back() {
+        let make = |machine| {
+            let world = scattered_with_room(machine);
+            (0..16).for_each(|page| world.put(page, 0));
+            world.put(1024, 1);
+            let mut steps = 0;
+            let is_up = || {
+                steps += 1;
+                steps > 4
+            };
+            world.mm.collapse(START, BLOCK_SIZE, is_up, |_, _| ()).expect("a sound range");
+            assert_eq!(world.mm.frames().statistics().absent, 512 - 16, "one group is at home");
+            world.exhaust();
+            world
+        };
+        let own = |world: &World| {
+            // Has the slot's lock, most of the time.
+            (0..6).for_each(|_| world.mm.walk(at(0).page().0..at(40).page().0, |_| ()));
+            // Once all but the last zero page are gone.
+            while world.mm.machine().translate(at(14)).is_some() && world.mm.frames().statistics().homes == 1 {
+                shuttle::thread::yield_now();
+            }
+            world.put(15, 7);
+            assert_eq!(world.get(15), 7, "a store was lost");
+        };
+        let other = |world: &World| (1025..1028).for_each(|page| world.put(page, 9));
+        let end = |world: &World| {
+            assert_eq!((world.get(3), world.get(15)), (0, 7));
+            assert!((1025..1028).all(|page| world.get(page) == 9));
+            assert_contents(world, &PAGES[..16]);
+        };
+        race(make, own, other, end);
+    }
+
     /// The only free frames are in a block that is isolated for a while: who needs one waits for the end of that.
     pub fn touches_while_the_last_frames_are_isolated() {
         let make = |machine| {
@@ -504,6 +540,8 @@ ashlar_test::tests! {
     two_slots_that_share_a_block_collapse,
     #[cfg(not(target_os = "none"))]
     a_collapse_against_memory_taken_back,
+    #[cfg(not(target_os = "none"))]
+    the_zeros_of_a_begun_collapse_are_taken_back,
     #[cfg(not(target_os = "none"))]
     touches_while_the_last_frames_are_isolated,
     #[cfg(not(target_os = "none"))]
