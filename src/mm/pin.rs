@@ -265,7 +265,11 @@ impl<M: Mmu> MemoryManager<M> {
                 Ok(0)
             }
             Step::Pinned(pinned) => Ok(pinned),
-            Step::Fault(access) => self.fault(address, access).map(|()| 0).map_err(PinError::Fault),
+            Step::Fault(access) => match self.fault(address, access) {
+                Err(error @ FaultError::OutOfMemory { .. }) => Err(PinError::Fault(error)),
+                // It asks for more than the device needs: what a region that changed meanwhile says of that is yet to be seen.
+                _ => Ok(0),
+            },
             Step::Retry => {
                 self.wait();
                 Ok(0)
