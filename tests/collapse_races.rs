@@ -270,6 +270,35 @@ mod programs {
         race(make, own, other, |world| assert_contents(world, &[]));
     }
 
+    /// The only free frames are in a block that is isolated for a while: who needs one waits for the end of that.
+    pub fn touches_while_the_last_frames_are_isolated() {
+        let make = |machine| {
+            let world = World::with_block(machine);
+            world.mm.map(MapRequest::new(BLOCK_SIZE).at(at(1024))).expect("room");
+            (0..512).for_each(|page| world.put(page, mark(page)));
+            world.mm.policy().set_enabled(Enabled::Never);
+            world.put(1024, 1);
+            world.exhaust();
+            world.mm.release(at(32), 3 * PAGE_SIZE).expect("mapped");
+            world.mm.dissolve(START).expect("nothing is pinned");
+            world
+        };
+        let own = |world: &World| (1025..1028).for_each(|page| world.put(page, 9));
+        let other = |world: &World| {
+            let block = world.mm.machine().translate(START).expect("present").frame().block();
+            for _ in 0..3 {
+                assert!(world.mm.frames().isolate(block));
+                (0..20).for_each(|_| shuttle::thread::yield_now());
+                world.mm.frames().end_isolation(block);
+            }
+        };
+        let end = |world: &World| {
+            assert!((1025..1028).all(|page| world.get(page) == 9));
+            assert_contents(world, &[32, 33, 34]);
+        };
+        race(make, own, other, end);
+    }
+
     /// Pins `pages` pages from `page` on, and sees that what a device writes arrives while others do their worst.
     fn use_pinned(world: &World, page: u64, pages: u64) {
         let pin = world.mm.pin(at(page), pages as usize * PAGE_SIZE, PinRequest::new().write()).expect("mapped");
@@ -391,6 +420,49 @@ mod programs {
         }
     }
 
+    /// In the middle of a split or a promotion the level-2 descriptor is invalid, and the slot is mapped all the same.
+    pub fn walks_against_splits_and_promotions() {
+        let make = |machine| {
+            let world = World::with_block(machine);
+            PAGES.iter().for_each(|&page| world.put(page, mark(page)));
+            world
+        };
+        let own = |world: &World| (0..40).for_each(|_| walk(world));
+        let other = |world: &World| {
+            for access in [Access::READ, Access::READ_WRITE, Access::READ, Access::READ_WRITE] {
+                world.mm.protect(at(400), PAGE_SIZE, access).expect("mapped");
+            }
+        };
+        race(make, own, other, |world| assert_contents(world, &[]));
+    }
+
+    /// Pages of the block that is adopted leave it meanwhile.
+    pub fn pages_that_move_against_an_adoption() {
+        let make = |machine| {
+            let world = World::with_block(machine);
+            PAGES.iter().for_each(|&page| world.put(page, mark(page)));
+            world.mm.dissolve(START).expect("nothing is pinned");
+            world
+        };
+        let own = |world: &World| {
+            for round in 0..4 {
+                for unit in [Unit::Page, Unit::Group] {
+                    match world.mm.migrate(at(2 + 16 * round), unit) {
+                        Ok(()) => {}
+                        Err(refusal) => panic!("{refusal}"),
+                    }
+                }
+            }
+        };
+        let other = |world: &World| {
+            for _ in 0..3 {
+                assert!(collapse(world, 0).is_ok());
+                let _ = world.mm.dissolve(START);
+            }
+        };
+        race(make, own, other, |world| assert_contents(world, &[]));
+    }
+
     pub fn a_walk_against_a_collapse_and_a_split() {
         let own = |world: &World| (0..4).for_each(|_| walk(world));
         let other = |world: &World| {
@@ -433,6 +505,8 @@ ashlar_test::tests! {
     #[cfg(not(target_os = "none"))]
     a_collapse_against_memory_taken_back,
     #[cfg(not(target_os = "none"))]
+    touches_while_the_last_frames_are_isolated,
+    #[cfg(not(target_os = "none"))]
     pins_against_a_collapse,
     #[cfg(not(target_os = "none"))]
     pins_against_pages_that_move,
@@ -444,6 +518,10 @@ ashlar_test::tests! {
     a_pin_is_dropped_while_its_pages_go,
     #[cfg(not(target_os = "none"))]
     a_long_pin_against_stores,
+    #[cfg(not(target_os = "none"))]
+    walks_against_splits_and_promotions,
+    #[cfg(not(target_os = "none"))]
+    pages_that_move_against_an_adoption,
     #[cfg(not(target_os = "none"))]
     a_walk_against_a_collapse_and_a_split,
 }

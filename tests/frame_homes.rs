@@ -269,6 +269,7 @@ fn a_block_becomes_a_home_when_only_its_own_pages_are_in_it() {
     let block = dissolved(&frames, 1, &pages);
     let adopt = |number| {
         let before = frames.statistics();
+        frames.drain_caches();
         let adopted = frames.adopt(block, owner(number));
         if adopted.is_none() {
             frames.drain_caches();

@@ -234,6 +234,7 @@ impl Model {
             used().for_each(|(&frame, _)| pages.set(frame as usize % 512));
             pages
         });
+        frames.drain_caches();
         assert_eq!(frames.adopt(Block(block), new_owner), expected);
         let Some(pages) = expected else { return };
         let mut whole = Whole { owner: Some(new_owner), absent: 512 - pages.count(), pins: BTreeMap::new() };

@@ -77,7 +77,7 @@ mod guest {
     }
 
     pub fn private_anon() {
-        const MOVES: u64 = 1000;
+        const MOVES: u64 = 2000;
         let mut mapping = memory::map(PAGE_SIZE).expect("RAM has room");
         mapping.advise(0..PAGE_SIZE, HugePolicy::Never).expect("records are at hand");
         mapping.populate(0..PAGE_SIZE).expect("RAM has room");
@@ -94,7 +94,7 @@ mod guest {
 
     /// Groups and pages leave their block while all of it is in use, and come home again.
     pub fn private_anon_thp() {
-        const ROUNDS: usize = 12;
+        const ROUNDS: usize = 24;
         let mut mapping = memory::map(BLOCK_SIZE).expect("RAM has room");
         mapping.populate(0..BLOCK_SIZE).expect("RAM has room");
         assert_eq!(huge(&mapping), 1);

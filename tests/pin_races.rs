@@ -175,6 +175,7 @@ mod programs {
             (block.frame(98), block)
         };
         let own = |frames: &Frames, frame, block| {
+            frames.drain_caches();
             assert_eq!(frames.adopt(block, owner()), Some(pages()));
             frames.pins(frame) > 0
         };

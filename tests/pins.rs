@@ -338,6 +338,49 @@ fn a_long_pin_of_a_whole_block_stays() {
     world.check();
 }
 
+/// What a driver asks for at first: memory that was never touched, all of it, for long.
+fn a_long_pin_of_an_untouched_slot_is_a_block() {
+    let world = world();
+    let start = world.map(2 * BLOCK_SIZE);
+    let long = pin(&world, start, 1024, WRITE.long());
+    assert!(world.mm.is_huge(start) && world.mm.is_huge(start + BLOCK_SIZE as u64));
+    assert!(extents(&world, &long).len() <= 2);
+    assert_eq!(world.mm.counters().migrate_pages.get(), 0);
+    world.mm.unpin(long);
+    world.check();
+}
+
+fn a_part_of_what_is_pinned_for_long_is_pinned_again() {
+    let world = world();
+    let start = block(&world);
+    let whole = pin(&world, start, 512, WRITE.long());
+    let part = pin(&world, page(start, 100), 3, WRITE.long());
+    assert!(world.mm.is_huge(start));
+    assert_eq!(extents(&world, &part)[0].start, extents(&world, &whole)[0].start + 100 * PAGE_SIZE as u64);
+    // A moment's pin holds nothing for long.
+    world.mm.unpin(whole);
+    let short = pin(&world, page(start, 200), 1, READ);
+    let refused = world.mm.pin(page(start, 200), PAGE_SIZE, WRITE.long());
+    assert_eq!(refused, Err(PinError::Refused { address: page(start, 200), refusal: Refusal::Pinned }));
+    world.mm.unpin(short);
+    world.mm.unpin(part);
+    world.check();
+}
+
+fn pages_that_must_move_for_a_pin_get_frames_that_can_be_taken_back() {
+    let world = world();
+    let (start, other) = (block(&world), block(&world));
+    let taken: Vec<_> = core::iter::from_fn(|| world.mm.frames().allocate(0, Class::Movable)).collect();
+    world.mm.release(page(other, 100), 400 * PAGE_SIZE).expect("mapped");
+    let long = pin(&world, page(start, 30), 4, WRITE.long());
+    taken.into_iter().for_each(|frame| world.mm.frames().free(frame, 0));
+    assert_filled(&world, start, 0..0);
+    assert_filled(&world, other, 100..500);
+    world.check();
+    world.mm.unpin(long);
+    world.check();
+}
+
 fn a_long_pin_of_a_group_is_one_extent() {
     let world = world();
     let start = scattered(&world);
@@ -495,6 +538,9 @@ ashlar_test::tests! {
     memory_short_takes_nothing_that_is_pinned,
     long_pins_move_out_of_blocks,
     a_long_pin_of_a_whole_block_stays,
+    a_long_pin_of_an_untouched_slot_is_a_block,
+    a_part_of_what_is_pinned_for_long_is_pinned_again,
+    pages_that_must_move_for_a_pin_get_frames_that_can_be_taken_back,
     a_long_pin_of_a_group_is_one_extent,
     a_group_settles_in_single_frames_where_no_group_is_free,
     a_page_that_is_pinned_cannot_move_for_a_long_pin,

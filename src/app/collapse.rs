@@ -2,8 +2,9 @@
 
 use super::time;
 use crate::arch::aarch64::{gate, memory};
-use crate::mm::address::{BLOCK_SIZE, VirtAddr};
+use crate::mm::address::{BLOCK_SIZE, PAGE_SIZE, VirtAddr};
 use crate::mm::huge::Collapsed;
+use crate::mm::space::check_range;
 use crate::mm::{MemoryError, Refusal};
 use alloc::vec::Vec;
 use core::fmt;
@@ -12,33 +13,37 @@ use core::time::Duration;
 /// What came of a collapse, slot by slot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CollapseReport {
-    /// Each slot (2 MiB) that the range touches, by the address of its first byte.
+    /// Each slot (2 MiB) that lies in the range as a whole, by the address of its first byte. Where none does, the one that the
+    /// range begins in, refused.
     pub slots: Vec<(VirtAddr, Result<Collapsed, Refusal>)>,
 }
 
 impl CollapseReport {
     /// Makes blocks of the slots in `length` bytes from `start`, until `deadline` has passed.
     pub(super) fn of(start: VirtAddr, length: usize, deadline: Option<Duration>) -> Result<Self, MemoryError> {
+        check_range(start.align_down(PAGE_SIZE), length)?;
         let until = deadline.and_then(|deadline| time::now().checked_add(deadline));
-        let end = start + length as u64;
+        let end = (start + length as u64).align_down(BLOCK_SIZE);
+        // In reach, as the range is.
+        let first = start.align_up(BLOCK_SIZE).unwrap_or(end);
         let mut slots = Vec::new();
-        let mut at = start;
-        while at < end {
-            let slot = at.align_down(BLOCK_SIZE);
-            let next = slot.checked_add(BLOCK_SIZE as u64).map_or(end, |next| next.min(end));
+        if first >= end {
+            slots.push((start.align_down(BLOCK_SIZE), Err(Refusal::NotCovered)));
+            return Ok(CollapseReport { slots });
+        }
+        slots.try_reserve_exact(((end - first) as usize) / BLOCK_SIZE).map_err(|_| MemoryError::NoMemory)?;
+        for slot in (first.0..end.0).step_by(BLOCK_SIZE).map(VirtAddr) {
             let result = gate::call(move || {
                 let mut result = Err(Refusal::NotCovered);
                 let is_up = || until.is_some_and(|until| time::now() >= until);
-                let manager = memory::manager();
-                manager.collapse(at, (next - at) as usize, is_up, |_, found| result = found).map(|()| result)
+                memory::manager().collapse(slot, BLOCK_SIZE, is_up, |_, found| result = found).map(|()| result)
             })?;
             slots.push((slot, result));
-            at = next;
         }
         Ok(CollapseReport { slots })
     }
 
-    /// Whether every slot is a block now.
+    /// Whether each of them is a block now.
     pub fn is_complete(&self) -> bool {
         self.slots.iter().all(|(_, result)| result.is_ok())
     }

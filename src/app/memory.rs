@@ -89,7 +89,7 @@ impl Mapping {
     pub fn as_slice(&self) -> &[u8] {
         self.require(Access::READ);
         // SAFETY: the pages are this mapping's own, readable, and zeroed before they are first seen; nothing changes them
-        // while `self` is borrowed.
+        // while `self` is borrowed (a device that is given a pin's extents is its driver's to answer for).
         unsafe { core::slice::from_raw_parts(self.pointer(), self.length) }
     }
 
@@ -179,23 +179,20 @@ impl Mapping {
         self.for_range(range, move |start, length| memory::manager().advise(start, length, policy))
     }
 
-    /// Makes blocks of the slots (each 2 MiB, aligned) in `range`, now and whatever it copies (Linux: `MADV_COLLAPSE`); holes
+    /// Makes blocks of the slots (each 2 MiB, aligned) that lie in `range` as a whole, now and whatever it copies (Linux: `MADV_COLLAPSE`); holes
     /// become zeros. `transparent_hugepage=never` is not asked, the region's own wish for pages is. Other threads go on: one that
     /// touches a page on its way waits for a copy of 64 KiB at most. Once `deadline` has passed, what was reached stays.
     ///
     /// # Errors
     ///
-    /// An empty range. What became of each slot is in the report.
+    /// An empty range, or no memory for the report, in which is what became of each slot.
     ///
     /// # Panics
     ///
     /// When `range` leaves the mapping.
     pub fn collapse(&mut self, range: Range<usize>, deadline: Option<Duration>) -> Result<CollapseReport, MemoryError> {
-        let (start, length) = self.pages_around(range);
-        if length == 0 {
-            return Err(MemoryError::Empty);
-        }
-        CollapseReport::of(start, length, deadline)
+        self.require_inside(&range);
+        CollapseReport::of(self.start + range.start as u64, range.len(), deadline)
     }
 
     /// Pins the pages that `range` touches, for a device; those that are not present are made so. The pin may outlive the mapping.
@@ -213,14 +210,6 @@ impl Mapping {
         Pin::new(self.start + range.start as u64, range.len(), request)
     }
 
-    /// The whole pages around `range`.
-    fn pages_around(&self, range: Range<usize>) -> (VirtAddr, usize) {
-        self.require_inside(&range);
-        let first = range.start - range.start % PAGE_SIZE;
-        let end = if range.is_empty() { first } else { range.end.next_multiple_of(PAGE_SIZE) };
-        (self.start + first as u64, end - first)
-    }
-
     #[track_caller]
     fn require_inside(&self, range: &Range<usize>) {
         assert!(range.start <= range.end && range.end <= self.length, "{range:?} of {} bytes", self.length);
@@ -232,8 +221,13 @@ impl Mapping {
         range: Range<usize>,
         act: impl FnOnce(VirtAddr, usize) -> Result<(), E> + 'static,
     ) -> Result<(), E> {
-        let (start, length) = self.pages_around(range);
-        if length == 0 { Ok(()) } else { gate::call(move || act(start, length)) }
+        self.require_inside(&range);
+        if range.is_empty() {
+            return Ok(());
+        }
+        let first = range.start - range.start % PAGE_SIZE;
+        let (start, length) = (self.start + first as u64, range.end.next_multiple_of(PAGE_SIZE) - first);
+        gate::call(move || act(start, length))
     }
 
     /// Splits it in two: `self` keeps the first `at` bytes, the rest is returned. The memory stays as it is.
@@ -274,20 +268,13 @@ impl Drop for Mapping {
     }
 }
 
-/// As [`Mapping::collapse`], for the pages that `bytes` touch, wherever they come from: the heap, for instance.
+/// As [`Mapping::collapse`], for `bytes` wherever they come from: the heap, for instance.
 ///
 /// # Errors
 ///
 /// No bytes, or addresses that are not the application's.
 pub fn collapse(bytes: *const [u8], deadline: Option<Duration>) -> Result<CollapseReport, MemoryError> {
-    let start = VirtAddr(bytes.cast::<u8>().addr() as u64);
-    if bytes.is_empty() {
-        return Err(MemoryError::Empty);
-    }
-    let outside = MemoryError::OutsideSpace { address: start, length: bytes.len() };
-    let pages = crate::mm::address::pages_covering(start, bytes.len()).ok_or(outside)?;
-    let first = start.align_down(PAGE_SIZE);
-    CollapseReport::of(first, (pages.end - pages.start) as usize * PAGE_SIZE, deadline)
+    CollapseReport::of(VirtAddr(bytes.cast::<u8>().addr() as u64), bytes.len(), deadline)
 }
 
 /// As [`Mapping::pin`], for the pages that `bytes` touch, wherever they come from.

@@ -1,12 +1,15 @@
 //! Memory that stays where it is, for devices.
 
 use crate::arch::aarch64::{gate, memory};
-use crate::mm::address::{PhysAddr, VirtAddr};
+use crate::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::mm::pin::{PinError, PinId, PinRequest};
 use core::ops::Range;
 
 /// Pages that are pinned: their physical memory keeps its place and its contents until this is dropped, even if they are
 /// unmapped before. Then it is nobody else's until the pin is dropped, and given back.
+///
+/// Handing the extents to a device is what needs care: while it may write, no reference to the bytes may live, and a store
+/// barrier is between what the application wrote and the device's start.
 ///
 /// ```ignore
 /// let mut buffer = ashlar::memory::map(1 << 20)?;
@@ -20,20 +23,27 @@ use core::ops::Range;
 pub struct Pin {
     /// `None` when it is being dropped.
     id: Option<PinId>,
+    /// Bytes before the first that was asked for, in its page.
+    offset: usize,
     length: usize,
 }
 
 impl Pin {
     pub(super) fn new(start: VirtAddr, length: usize, request: PinRequest) -> Result<Self, PinError> {
         let id = gate::call(move || memory::manager().pin(start, length, request))?;
-        Ok(Pin { id: Some(id), length })
+        Ok(Pin { id: Some(id), offset: start.0 as usize % PAGE_SIZE, length })
     }
 
-    /// Where the bytes lie, in their order: the first extent begins with the first of the pages that they touch, the last ends
-    /// with the last.
+    /// Where the bytes lie, in their order, to the byte.
     pub fn extents(&self) -> impl Iterator<Item = Range<PhysAddr>> + '_ {
+        let (mut skip, mut left) = (self.offset as u64, self.length as u64);
         // What is kept of a pin does not change: it is read without the kernel.
-        self.id.iter().flat_map(|id| memory::manager().extents(id))
+        self.id.iter().flat_map(|id| memory::manager().extents(id)).map(move |pages| {
+            let start = pages.start + core::mem::take(&mut skip);
+            let end = pages.end.min(start + left);
+            left -= end - start;
+            start..end
+        })
     }
 
     /// How many bytes were asked for.

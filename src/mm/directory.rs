@@ -69,9 +69,9 @@ impl Directory {
 
     /// The slots in `numbers` that exist, in order.
     pub(super) fn slots(&self, numbers: core::ops::Range<u64>) -> impl Iterator<Item = (u64, Handle<Slot>)> + '_ {
-        let mut next = numbers.start;
+        let (mut next, end) = (numbers.start, numbers.end.min((ENTRIES * ENTRIES) as u64));
         core::iter::from_fn(move || {
-            while next < numbers.end {
+            while next < end {
                 let number = next;
                 if self.roots[number as usize / ENTRIES].load(Ordering::Acquire) == 0 {
                     next = (number / ENTRIES as u64 + 1) * ENTRIES as u64;

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::address::{Block, Frame, LOWER_END, PAGES_PER_SLOT, Page, VirtAddr};
-use super::huge::HugePolicy;
+use super::huge::{HugePolicy, Shortage};
 use super::mmu::{Access, Attributes, Mmu};
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping, Slot};
@@ -79,6 +79,7 @@ impl<M: Mmu> MemoryManager<M> {
     #[inline(never)]
     fn fault_again(&self, address: VirtAddr, access: Access, first: Attempt) -> Result<(), FaultError> {
         let mut attempt = first;
+        let mut shortage = Shortage::new();
         loop {
             match attempt {
                 Attempt::Done => return Ok(()),
@@ -86,7 +87,7 @@ impl<M: Mmu> MemoryManager<M> {
                     self.counters.fault_retry.increment();
                     self.wait();
                 }
-                Attempt::NoMemory if self.reclaim() => {}
+                Attempt::NoMemory if self.ease(&mut shortage) => {}
                 Attempt::Fill(..) => unreachable!("an attempt fills what is to be filled"),
                 Attempt::NoMemory => {
                     self.counters.out_of_memory.increment();

@@ -11,7 +11,9 @@
 //! | [`slab`], [`region_map`] | the manager's own records |
 //! | [`table`] | descriptors; `update` is their only writer, by break-before-make |
 //! | [`slot`] | a slot's pages, home and descriptors |
-//! | [`huge`] | split, promote, dissolve; policy; memory taken back |
+//! | [`huge`] | split, promote, migrate, dissolve; collapse; policy; memory taken back |
+//! | [`pin`] | frames that must stay, for devices |
+//! | [`walk`] | looks at what is mapped, by address and by frame |
 //! | [`space`] | operations on ranges |
 //! | `fault`, `touch` | from an address to its slot; what a touch maps there |
 //! | `idle` | what idle cores do: zeroing ahead, filling what is in use by half |

@@ -6,7 +6,8 @@ use core::fmt;
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident, $counter:ident, $text:literal;)*) => {
-        /// Why a slot was not promoted, collapsed or dissolved, or a page not moved. Nothing was changed by what was refused.
+        /// Why a slot was not promoted, collapsed or dissolved, or a page not moved. What was refused changed nothing; a collapse
+        /// is refused after steps of its own, each of which leaves the slot as it reads.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum Refusal {
             $($(#[$doc])* $name,)*
@@ -47,7 +48,7 @@ refusals! {
     Absent, refused_absent, "a page is absent";
     /// A page is not at home.
     Away, refused_away, "a page is away from home";
-    /// The slot has no home, or its home is mapped as a block: there is nothing to give up.
+    /// The slot has no home (or, to one that must not split it, is mapped as a block): there is nothing to give up.
     NoHome, refused_no_home, "the slot has no home that could end";
     /// A frame that would have to move, or be given up, is pinned (Linux: `SCAN_PAGE_COUNT`, `EAGAIN`).
     Pinned, refused_pinned, "a frame is pinned";

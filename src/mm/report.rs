@@ -89,15 +89,16 @@ impl<M: Mmu> MemoryManager<M> {
         for index in 0..PAGES_PER_SLOT {
             usage.tables += self.machine.read_entry(self.root, index, Level::One).is_valid() as usize;
         }
-        let mut last = None;
+        let (mut last, mut block_pages) = (None, 0);
         self.walk(0..LOWER_END / PAGE_SIZE as u64, |leaf| {
             usage.tables += (last.replace(leaf.page.slot()) != Some(leaf.page.slot())) as usize;
             match leaf.size {
-                Size::Block => usage.blocks += 1,
+                Size::Block => block_pages += leaf.pages,
                 Size::Group => usage.groups += 1,
                 Size::Page => usage.pages += 1,
             }
         });
+        usage.blocks = block_pages / PAGES_PER_SLOT;
         usage
     }
 

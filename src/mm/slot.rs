@@ -1,7 +1,7 @@
 //! A slot: 2 MiB of an object's memory, its pages, its home, its descriptors.
 //!
 //! What holds under a slot's lock, between operations. Debug builds check what the record says of itself whenever the lock is let
-//! go; [`MemoryManager::check`] compares it with every descriptor and frame, too.
+//! go; `MemoryManager::check` compares it with every descriptor and frame, too.
 //!
 //! - **SL-1** A page is in `present` exactly when the slot's descriptors map it.
 //! - **SL-2** A present page is in `away` exactly when its frame is not the frame at its own offset of the home. Without
@@ -14,8 +14,6 @@
 //! - **SL-7** A group in `zeroed` has no page present, and its frames in the home hold zeros: idle time zeroed them. A page
 //!   that is mapped there drops the mark, and so does the end of the home.
 //! - **SL-8** A home with absent frames waits in the deferred queue, so that memory that is short finds them; one without does not.
-//!
-//! [`MemoryManager::check`]: super::MemoryManager::check
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
@@ -180,9 +178,12 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         LockedSlot { mm, number, handle, slot, state: slot.state.lock() }
     }
 
-    pub(super) fn try_lock(mm: &'m MemoryManager<M>, number: u64, handle: Handle<Slot>) -> Option<Self> {
-        let slot = mm.slots.get(handle);
-        Some(LockedSlot { mm, number, handle, slot, state: slot.state.try_lock()? })
+    /// Locks the slot of `handle`, if that is one and nobody has it. What the handle came from may be old.
+    pub(super) fn try_lock(mm: &'m MemoryManager<M>, handle: Handle<Slot>) -> Option<Self> {
+        let slot = mm.slots.find(handle)?;
+        let state = slot.state.try_lock()?;
+        // After the lock was taken: it orders what whoever made the record wrote.
+        Some(LockedSlot { mm, number: slot.number(), handle, slot, state })
     }
 
     /// Panics where what the record says of itself cannot be: SL-2 to SL-8, but for what the descriptors and the frames'
@@ -193,6 +194,11 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         let frames = &self.mm.frames;
         assert!(state.away.and(&state.present) == state.away, "SL-2: slot {number:#x} has away pages that are absent");
         assert!(state.home.is_some() || state.away == state.present, "SL-2: slot {number:#x} has no home");
+        match (state.mapping, self.place().read(&self.mm.machine)) {
+            (Mapping::Empty, Entry::Invalid) | (Mapping::Block { .. }, Entry::Block { .. }) => {}
+            (Mapping::Table(table), Entry::Table(linked)) if table == linked => {}
+            (mapping, entry) => panic!("SL-3: slot {number:#x} is {mapping:?}, its descriptor {entry:?}"),
+        }
         match state.mapping {
             Mapping::Block { .. } => {
                 assert!(state.present.is_full() && state.away.is_empty(), "SL-3: slot {number:#x}");
@@ -255,6 +261,12 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
                 Some((frame + index as u64, attributes))
             }
         }
+    }
+
+    /// Whether the pages of the group that begins at index `start` are one translation of 64 KiB.
+    pub(super) fn is_contiguous(&self, start: usize) -> bool {
+        matches!(self.state.mapping, Mapping::Table(table)
+            if matches!(self.mm.machine.read_entry(table, start, Level::Three), Entry::Page { contiguous: true, .. }))
     }
 
     /// Takes `block`, allocated as this slot's home and zeroed, and maps it with one descriptor. The slot is empty.

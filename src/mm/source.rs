@@ -2,6 +2,7 @@
 
 use super::MemoryManager;
 use super::frame::{Class, Frames};
+use super::huge::Shortage;
 use super::mmu::Mmu;
 use super::slab::{Chunk, FrameSource};
 
@@ -29,9 +30,10 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Repeats `allocate` while it gives nothing and memory can be taken back for it. Called without a lock.
     pub fn with_reclaim<R>(&self, allocate: impl Fn() -> Option<R>) -> Option<R> {
+        let mut shortage = Shortage::new();
         loop {
             let allocated = allocate();
-            if allocated.is_some() || !self.reclaim() {
+            if allocated.is_some() || !self.ease(&mut shortage) {
                 return allocated;
             }
         }

@@ -29,7 +29,7 @@
 #![forbid(unsafe_code)]
 
 use super::address::{LOWER_END, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, VirtAddr};
-use super::huge::{HugePolicy, SplitCause};
+use super::huge::{HugePolicy, Shortage, SplitCause};
 use super::mmu::{Access, Attributes, Mmu};
 use super::object::Object;
 use super::slab::Handle;
@@ -110,9 +110,10 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Repeats `operation` for as long as it lacks memory for records and some can be taken back. It holds no lock between.
     fn reclaiming<R>(&self, operation: impl Fn() -> Result<R, MemoryError>) -> Result<R, MemoryError> {
+        let mut shortage = Shortage::new();
         loop {
             match operation() {
-                Err(MemoryError::NoMemory) if self.reclaim() => {}
+                Err(MemoryError::NoMemory) if self.ease(&mut shortage) => {}
                 result => return result,
             }
         }
@@ -431,7 +432,7 @@ impl<M: Mmu> MemoryManager<M> {
 }
 
 /// The whole pages of `length` bytes from `start`.
-pub(super) fn check_range(start: VirtAddr, length: usize) -> Result<Range<u64>, MemoryError> {
+pub(crate) fn check_range(start: VirtAddr, length: usize) -> Result<Range<u64>, MemoryError> {
     if length == 0 {
         return Err(MemoryError::Empty);
     }

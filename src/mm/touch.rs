@@ -189,7 +189,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
     /// Sees to it that the frames from `frame` on, for absent pages `range` of one group, hold zeros.
     #[inline]
     pub(super) fn clean(&self, frame: Frame, range: Range<usize>) {
-        if self.state.is_zeroed(range.start / PAGES_PER_GROUP) {
+        let at_home = || self.state.home.is_some_and(|home| home.frame(range.start) == frame);
+        if self.state.is_zeroed(range.start / PAGES_PER_GROUP) && at_home() {
             self.mm.counters.zeroed_group_hit.increment();
         } else {
             self.mm.zero(frame, range.len());
@@ -201,11 +202,11 @@ impl<M: Mmu> LockedSlot<'_, M> {
     fn fill_another(&mut self, table: Frame, index: usize, attributes: Attributes) {
         let Some(home) = self.state.home else { return };
         let mut groups = (1..=GROUPS_PER_SLOT).map(|ahead| (index / PAGES_PER_GROUP + ahead) % GROUPS_PER_SLOT);
-        if let Some(group) = groups.find(|&group| self.state.is_untouched(group)) {
+        let may = |&group: &usize| {
+            self.state.is_untouched(group) && !self.has_orphan(home, group_of(group * PAGES_PER_GROUP))
+        };
+        if let Some(group) = groups.find(may) {
             let group = group_of(group * PAGES_PER_GROUP);
-            if self.has_orphan(home, group.clone()) {
-                return;
-            }
             self.clean(home.frame(group.start), group.clone());
             self.install(table, group.clone(), home.frame(group.start), attributes);
         }

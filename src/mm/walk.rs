@@ -1,15 +1,18 @@
 //! Walks over the application's memory, by address and by frame.
 //!
 //! Code that knows pages only calls `LockedSlot::page_table`, which splits a block on the way and cannot fail. Code that knows
-//! blocks, as here, tests the level-2 descriptor without a lock, takes the slot's lock, and tests again: until it lets go, no
+//! blocks, as here, tests whether the slot has a record, takes the slot's lock, and tests what it holds: until it lets go, no
 //! block is split and none is made (`transhuge.rst`, *Locking in hugepage aware code*).
 //!
 //! - **WA-1** Under a slot's lock its descriptors, its home and the frames of its present pages stay as they are; without
-//!   it, whatever was read may be old. Level-2 tables live as long as the manager, so that the first test is always of a
-//!   descriptor; a level-3 table may be gone, so that nothing is read there without the lock.
-//! - **WA-2** From a frame to its page: the frame's entry names a slot, and that may be old; the slot's lock is only tried;
-//!   under it, the page's descriptor is what says whether the page is in the frame. Slot records are never freed, so an old
-//!   name is some slot's.
+//!   it, whatever was read may be old, and may mean nothing: an invalid level-2 descriptor can be one between its break and
+//!   its make. Level-2 tables live as long as the manager, so that a guess may read one; a level-3 table may be gone, so that
+//!   nothing is read there without the lock.
+//! - **WA-2** A frame whose entry says that it is in use as a slot's page has that page in it whenever the slot's lock is free: who
+//!   moves or unmaps the page frees the frame before the lock is let go.
+//! - **WA-3** From a frame to its page: without the lock the entry may be old, or nonsense that was never a slot; so the record is
+//!   looked for, and its lock only tried; under it, the page's descriptor is what says whether the page is in the frame.
+//!   Slot records stay slot records, so an old name is some slot's.
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
@@ -18,6 +21,9 @@ use super::mmu::{Attributes, Entry, Level, Mmu};
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping};
 use core::ops::Range;
+
+/// Single pages that are looked at under one hold of a slot's lock.
+const PIECE: usize = PAGES_PER_SLOT / 2;
 
 /// One translation, as the application's accesses go by it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,21 +52,20 @@ pub enum Size {
 }
 
 impl<M: Mmu> MemoryManager<M> {
-    /// Calls `visit` for every translation of `pages`, in ascending order, each under the lock of its slot.
+    /// Calls `visit` for every translation of `pages`, in ascending order, each under the lock of its slot. A slot of single pages
+    /// is looked at in two pieces, so that nobody waits for longer than a copy of 64 KiB takes.
     pub fn walk(&self, pages: Range<u64>, mut visit: impl FnMut(Leaf)) {
         if pages.is_empty() {
             return;
         }
         for (number, handle) in self.directory.slots(Page(pages.start).slot()..Page(pages.end - 1).slot() + 1) {
             let first = Page(number * PAGES_PER_SLOT as u64);
-            let start = pages.start.saturating_sub(first.0) as usize;
+            let mut next = pages.start.saturating_sub(first.0) as usize;
             let end = (pages.end - first.0).min(PAGES_PER_SLOT as u64) as usize;
-            match self.level_two(first).map(|place| place.read(&self.machine)) {
-                None | Some(Entry::Invalid) => {}
-                // Whichever it is, it may be the other by now.
-                Some(_) => LockedSlot::lock(self, number, handle).walk(start..end, &mut visit),
+            while next < end {
+                next = LockedSlot::lock(self, number, handle).walk(next..end, &mut visit);
+                crate::sync::breathe();
             }
-            crate::sync::breathe();
         }
     }
 
@@ -73,7 +78,7 @@ impl<M: Mmu> MemoryManager<M> {
     ) -> Option<R> {
         let (owner, index) = self.frames.owner(frame)?;
         let handle = Handle::from_raw(owner.number())?;
-        let mut slot = LockedSlot::try_lock(self, self.slots.get(handle).number(), handle)?;
+        let mut slot = LockedSlot::try_lock(self, handle)?;
         match slot.leaf(index) {
             Some((at, _)) if at == frame => Some(operation(&mut slot, index)),
             _ => None,
@@ -82,30 +87,32 @@ impl<M: Mmu> MemoryManager<M> {
 }
 
 impl<M: Mmu> LockedSlot<'_, M> {
-    /// Calls `visit` for every translation of the pages `range` (indices).
-    fn walk(&self, range: Range<usize>, visit: &mut impl FnMut(Leaf)) {
+    /// Calls `visit` for every translation of the first pages of `range` (indices). Returns how far it came.
+    fn walk(&self, range: Range<usize>, visit: &mut impl FnMut(Leaf)) -> usize {
         let table = match self.state.mapping {
-            Mapping::Empty => return,
+            Mapping::Empty => return range.end,
             Mapping::Table(table) => table,
             Mapping::Block { .. } => {
                 if let Some((frame, attributes)) = self.leaf(range.start) {
                     let page = self.first() + range.start as u64;
                     visit(Leaf { page, pages: range.len(), frame, attributes, size: Size::Block });
                 }
-                return;
+                return range.end;
             }
         };
+        let end = range.end.min((range.start / PIECE + 1) * PIECE);
         let mut next = range.start;
-        while let Some(index) = self.state.present.next_set(next).filter(|&index| index < range.end) {
+        while let Some(index) = self.state.present.next_set(next).filter(|&index| index < end) {
             let entry = self.mm.machine.read_entry(table, index, Level::Three);
-            let (size, end) = match entry {
+            let (size, after) = match entry {
                 Entry::Page { contiguous: true, .. } => (Size::Group, (index / PAGES_PER_GROUP + 1) * PAGES_PER_GROUP),
                 _ => (Size::Page, index + 1),
             };
-            next = end.min(range.end);
+            next = after.min(end);
             if let Some((frame, attributes)) = entry.leaf() {
                 visit(Leaf { page: self.first() + index as u64, pages: next - index, frame, attributes, size });
             }
         }
+        end
     }
 }

@@ -38,6 +38,8 @@ pub struct Pin {
     pub id: PinId,
     /// The device may write.
     pub write: bool,
+    /// It is for long.
+    pub long: bool,
     pub pages: Vec<PinnedPage>,
 }
 

@@ -11,7 +11,7 @@
 //! first ([`super::scarce`]).
 #![forbid(unsafe_code)]
 
-use super::super::address::{Block, Frame, PAGES_PER_GROUP, PAGES_PER_SLOT};
+use super::super::address::{Block, Frame, GROUP_ORDER, PAGES_PER_GROUP, PAGES_PER_SLOT};
 use super::entry::{BlockEntries, FrameEntry, FrameState, NIL, linked};
 use super::pool::Pool;
 use super::table::{Holder, SharedRecord, Table};
@@ -23,8 +23,6 @@ use arrayvec::ArrayVec;
 
 /// How many caches there are; cores beyond share them.
 pub(super) const CACHES: usize = 16;
-/// Order of a group.
-pub(super) const GROUP_ORDER: u32 = PAGES_PER_GROUP.trailing_zeros();
 /// Homes that one cache notes for the deferred queue.
 const DEFERRED: usize = 16;
 
@@ -227,7 +225,17 @@ impl Frames {
 
     /// Gives back what the caches of all cores hold: blocks form of it that could not.
     pub fn drain_caches(&self) {
-        self.with_drained_caches(|_| ());
+        // One at a time: each core waits for its own at most.
+        for cache in &self.caches {
+            cache.0.lock().drain(&mut self.pool.lock());
+        }
+    }
+
+    /// Gives back what the running core's cache holds of single movable frames, so that blocks may form of them.
+    pub fn drain_movable(&self) {
+        let mut cache = self.cache();
+        let list = &mut cache.frames[Class::Movable as usize];
+        drain_frames(list, u32::MAX, 0, Class::Movable, &mut self.pool.lock());
     }
 
     /// The running core's cache.

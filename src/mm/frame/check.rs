@@ -1,8 +1,8 @@
 //! Verification of every invariant, from the records alone.
 #![forbid(unsafe_code)]
 
-use super::super::address::{Block, Frame, PAGES_PER_SLOT};
-use super::cache::{Cache, FrameList, GROUP_ORDER};
+use super::super::address::{Block, Frame, GROUP_ORDER, PAGES_PER_SLOT};
+use super::cache::{Cache, FrameList};
 use super::entry::FrameState;
 use super::free_set::{BLOCK_ORDER, RunCounts};
 use super::home::{NOT_DEFERRED, NOTED, QUEUED};

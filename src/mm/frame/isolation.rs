@@ -9,6 +9,7 @@ use super::free_set::FreeSet;
 use super::pool::Pool;
 use super::table::{BlockState, Holder, ISOLATED};
 use super::{Class, Frames, Owner};
+use core::sync::atomic::Ordering;
 
 /// What is in a frame of a broken block, for those who would move it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,7 +38,30 @@ impl Frames {
     ///
     /// When there is no RAM.
     pub fn isolate(&self, block: Block) -> bool {
-        self.with_drained_caches(|pool| pool.isolate(block))
+        // Counted first: who finds no frame meanwhile shall wait for this one's.
+        self.isolated.fetch_add(1, Ordering::SeqCst);
+        // Mostly before all of them are locked at once.
+        self.drain_caches();
+        let isolated = self.with_drained_caches(|pool| pool.isolate(block));
+        if !isolated {
+            self.isolated.fetch_sub(1, Ordering::SeqCst);
+        }
+        isolated
+    }
+
+    /// Whether a block is isolated: it may have free frames that nobody gets, for a while.
+    pub fn is_isolating(&self) -> bool {
+        self.isolated.load(Ordering::SeqCst) > 0
+    }
+
+    /// How many isolations have ended: frames may have become free by that which were not a moment ago.
+    pub fn isolations_ended(&self) -> usize {
+        self.isolations_ended.load(Ordering::SeqCst)
+    }
+
+    fn count_ended(&self) {
+        self.isolations_ended.fetch_add(1, Ordering::SeqCst);
+        self.isolated.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Puts an isolated block back into its list; if all of it is free, it is a free block.
@@ -46,7 +70,8 @@ impl Frames {
     ///
     /// When the block is not isolated.
     pub fn end_isolation(&self, block: Block) {
-        self.pool_that_gains(|pool| pool.end_isolation(block))
+        self.pool_that_gains(|pool| pool.end_isolation(block));
+        self.count_ended();
     }
 
     /// What is in `frame`, of a broken block, as far as one can see without a lock: it may be old, and the owner one that is no
@@ -57,18 +82,21 @@ impl Frames {
 
     /// Makes an isolated block the home of `owner`, if all that is in use in it are movable frames that hold pages of that slot,
     /// each at its own place. Returns which they are; pinned ones stay pinned. The others are absent, and if there are any, the
-    /// home is in the deferred queue. `None` otherwise, and nothing changed. The caller holds the slot's lock.
+    /// home is in the deferred queue. `None` otherwise, and nothing changed. The caller holds the slot's lock, and has
+    /// [drained the caches](Frames::drain_caches) before: what is in one is in use.
     ///
     /// # Panics
     ///
     /// When the block is not isolated.
     pub fn adopt(&self, block: Block, owner: Owner) -> Option<Bits512> {
-        let used = self.with_drained_caches(|pool| pool.take_isolated(block, owner))?;
+        let used = self.pool.lock().take_isolated(block, owner)?;
         let absent = PAGES_PER_SLOT - used.count();
         self.begin_home(block, owner, absent);
         if absent > 0 {
             self.defer(block);
         }
+        // Last: who finds no isolated block any more finds the home.
+        self.count_ended();
         Some(used)
     }
 }

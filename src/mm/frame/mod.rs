@@ -92,14 +92,14 @@ pub use sim::FreeObserver;
 pub use statistics::FrameStatistics;
 pub use table::PHYSICAL_LIMIT;
 
-use super::address::{Block, Frame, PAGE_SIZE, PhysAddr};
+use super::address::{Block, Frame, GROUP_ORDER, PAGE_SIZE, PhysAddr};
 use super::mmu::Mmu;
 use crate::sync::{Rank, Ranked};
-use cache::{CACHES, CoreCache, GROUP_ORDER, new_caches};
+use cache::{CACHES, CoreCache, new_caches};
 use core::fmt;
 use core::num::NonZeroU32;
 use core::ops::Range;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use pool::{Pool, assert_order};
 use scarce::Scarcity;
 use statistics::CacheCounts;
@@ -190,6 +190,9 @@ pub struct Frames {
     caches: [CoreCache; CACHES],
     zeroed: ZeroedBlocks,
     scarcity: Scarcity,
+    /// Blocks that are isolated.
+    isolated: AtomicUsize,
+    isolations_ended: AtomicUsize,
     pool: Ranked<Pool>,
     #[cfg(feature = "sim")]
     sim: sim::Hooks,
@@ -216,6 +219,8 @@ impl Frames {
             caches: new_caches(total),
             zeroed: ZeroedBlocks::new(total),
             scarcity: Scarcity::new(),
+            isolated: AtomicUsize::new(0),
+            isolations_ended: AtomicUsize::new(0),
             #[cfg(feature = "sim")]
             sim: pool.sim.clone(),
             pool: Ranked::new(Rank::Frames, pool),

@@ -160,6 +160,12 @@ impl Frames {
         self.table.entry(frame).is_some_and(|entry| matches!(entry.state(), FrameState::InUse(Class::Unmovable)))
     }
 
+    /// Whether a frame is pinned: as [`Frames::pins`], quicker where nothing of its block is.
+    #[inline]
+    pub fn is_frame_pinned(&self, frame: Frame) -> bool {
+        self.is_pinned(frame.block()) && self.pins(frame) > 0
+    }
+
     /// Whether any frame of a block is pinned, orphans among them. Takes no lock.
     #[inline]
     pub fn is_pinned(&self, block: Block) -> bool {

@@ -11,6 +11,7 @@
 use crate::mm::address::{Block, Frame, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, VirtAddr};
 use crate::mm::frame::Home;
 use crate::mm::huge::HugePolicy;
+use crate::mm::huge::adopt::Adoption;
 use crate::mm::huge::migrate::Left;
 use crate::mm::mmu::{Attributes, Level, Mmu};
 use crate::mm::slab::Handle;
@@ -130,6 +131,9 @@ impl<M: Mmu> MemoryManager<M> {
                 }
                 Some(Step::Done) if work.survey.pages == 0 => return Ok(Collapsed::AlreadyBlock),
                 Some(Step::Done) => {
+                    if work.pages > 0 {
+                        self.frames.drain_movable();
+                    }
                     self.counters.collapse.increment();
                     return Ok(match work {
                         Work { pages: 0, filled: 0, .. } => Collapsed::Promoted,
@@ -137,7 +141,7 @@ impl<M: Mmu> MemoryManager<M> {
                     });
                 }
                 Some(Step::More) => {}
-                Some(Step::NoHome) if work.homes == HOMES => return Err(Refusal::NoFreeBlock),
+                Some(Step::NoHome) if work.homes == HOMES => return Err(Refusal::Busy),
                 Some(Step::NoHome) => {
                     work.homes += 1;
                     self.find_home(number, &work.survey, is_up)?;
@@ -170,7 +174,8 @@ impl<M: Mmu> MemoryManager<M> {
         let (range, region) = regions.find(first).ok_or(Refusal::NotCovered)?;
         let mut covered = range.end;
         while covered < end {
-            (covered, _) = regions.find(covered).map(|(next, _)| (next.end, ())).ok_or(Refusal::NotCovered)?;
+            let (next, _) = regions.find(covered).ok_or(Refusal::NotCovered)?;
+            covered = next.end;
         }
         if range.end < end {
             return Err(Refusal::MixedAttributes);
@@ -182,26 +187,36 @@ impl<M: Mmu> MemoryManager<M> {
         Ok((handle, Attributes::new(region.access), self.slots.get(handle).epoch()))
     }
 
-    /// Gives a slot without a home one. It may have lost it again when this returns.
+    /// Gives a slot without a home one. It may have lost it again when this returns, or others came between: it is to be looked
+    /// at anew.
     fn find_home(&self, number: u64, survey: &Survey, is_up: &mut dyn FnMut() -> bool) -> Result<(), Refusal> {
         if let Some(block) = survey.only {
-            return if self.adopt(number, block, is_up)? { Ok(()) } else { Err(Refusal::Pinned) };
+            return match self.adopt(number, block, is_up)? {
+                Adoption::Impossible => Err(Refusal::Pinned),
+                Adoption::Adopted | Adoption::Busy => Ok(()),
+            };
         }
         let best = survey.candidates.iter().max_by_key(|(_, pages)| *pages);
         if let Some(&(block, pages)) = best
             && pages >= MANY
-            && self.is_worth_adopting(number, block)
-            && self.adopt(number, block, is_up)?
+            && self.contents(number, block).is_some_and(|contents| contents.is_worth())
+            && self.adopt(number, block, is_up)? == Adoption::Adopted
         {
             return Ok(());
         }
         if self.with_collapsible(number, |slot, _| Ok(slot.take_home()))? != Some(false) {
             return Ok(());
         }
+        let mut busy = false;
         for &(block, _) in &survey.candidates {
-            if self.adopt(number, block, is_up)? {
-                return Ok(());
+            match self.adopt(number, block, is_up)? {
+                Adoption::Adopted => return Ok(()),
+                Adoption::Busy => busy = true,
+                Adoption::Impossible => {}
             }
+        }
+        if busy {
+            return Ok(());
         }
         self.counters.thp_collapse_alloc_failed.increment();
         Err(Refusal::NoFreeBlock)

@@ -51,7 +51,7 @@ impl<M: Mmu> MemoryManager<M> {
         let moves = Move::new(range.start, range.len(), first);
         let mut left = Left::new();
         slot.migrate(group_of(range.start).start, moves, &mut left).inspect_err(|_| self.frames.free(first, order))?;
-        // Not later: a frame that says whose page it holds is taken for that page's by who has the slot's lock.
+        // Under the slot's lock: a frame that says it is a page's has that page in it (WA-2).
         self.frames.free_all(&left);
         Ok(())
     }
@@ -69,7 +69,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let Mapping::Table(table) = self.state.mapping else { return self.split_and_migrate(start, moves, left) };
         let (mm, machine) = (self.mm, &self.mm.machine);
         let group = Group::read(machine, table, start);
-        if group.frames(moves.pages).any(|(_, frame)| mm.frames.is_pinned(frame.block()) && mm.frames.pins(frame) > 0) {
+        if group.frames(moves.pages).any(|(_, frame)| mm.frames.is_frame_pinned(frame)) {
             return Err(Refusal::Pinned);
         }
         move_pages(machine, &mm.counters, table, self.first(), &group, moves);

@@ -10,6 +10,18 @@ use crate::mm::slab::Handle;
 use crate::mm::slot::{LockedSlot, Mapping};
 use crate::mm::{MemoryManager, Refusal};
 
+/// What someone who found no memory has seen of others that were about to have some.
+pub(in crate::mm) struct Shortage {
+    isolations: usize,
+}
+
+impl Shortage {
+    /// Nothing.
+    pub(in crate::mm) fn new() -> Self {
+        Shortage { isolations: 0 }
+    }
+}
+
 /// What came of an attempt on a home.
 enum Attempt {
     /// Frames became free.
@@ -21,9 +33,19 @@ enum Attempt {
 }
 
 impl<M: Mmu> MemoryManager<M> {
+    /// Sees to it that who found no memory may try again; false when that is for nothing: nothing can be taken back, and nothing
+    /// has become free since by the end of an isolation. Called without a lock.
+    pub(in crate::mm) fn ease(&self, shortage: &mut Shortage) -> bool {
+        if self.reclaim() {
+            return true;
+        }
+        let ended = self.frames.isolations_ended();
+        core::mem::replace(&mut shortage.isolations, ended) != ended
+    }
+
     /// Takes memory back; false when there is nothing left to take. True asks the caller to try again: frames became free, or
     /// a slot that could not be looked into was locked by another core, which may have some.
-    pub(in crate::mm) fn reclaim(&self) -> bool {
+    fn reclaim(&self) -> bool {
         self.counters.reclaim.increment();
         // Before the look at the list: a block is in one of the two.
         let mut busy = self.idle.is_at_work();
@@ -34,6 +56,7 @@ impl<M: Mmu> MemoryManager<M> {
         if self.reclaim_absent(&mut busy) || self.reclaim_zero_pages(&mut busy) {
             return true;
         }
+        let busy = busy || self.frames.is_isolating();
         if busy {
             self.wait();
         }
@@ -43,7 +66,11 @@ impl<M: Mmu> MemoryManager<M> {
     /// Dissolves the home that has had absent frames for longest. A home that refuses goes to the end of the queue.
     fn reclaim_absent(&self, busy: &mut bool) -> bool {
         for _ in 0..self.frames.statistics().deferred {
-            let Some((block, owner)) = self.frames.oldest_deferred() else { return false };
+            let Some((block, owner)) = self.frames.oldest_deferred() else {
+                // None is left, or the first one is just ending.
+                *busy |= self.frames.statistics().deferred > 0;
+                return false;
+            };
             match self.with_home(owner, |slot| slot.dissolve()) {
                 Attempt::Freed => return true,
                 Attempt::Busy => *busy = true,
@@ -75,8 +102,7 @@ impl<M: Mmu> MemoryManager<M> {
         operation: impl FnOnce(&mut LockedSlot<'_, M>) -> Result<usize, Refusal>,
     ) -> Attempt {
         let Some(handle) = Handle::from_raw(owner.number()) else { return Attempt::Nothing };
-        let number = self.slots.get(handle).number();
-        let Some(mut slot) = LockedSlot::try_lock(self, number, handle) else { return Attempt::Busy };
+        let Some(mut slot) = LockedSlot::try_lock(self, handle) else { return Attempt::Busy };
         match operation(&mut slot) {
             Ok(1..) => Attempt::Freed,
             _ => Attempt::Nothing,
@@ -98,8 +124,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let mut released = 0;
         while let Some(page) = candidates.next_set(index) {
             index = page + 1;
-            // The last page stays: with it the home would go, before the page could be looked at again.
-            if self.state.present.count() == 1 {
+            // The last page at home stays: with it the home would go, before the page could be looked at again.
+            if self.state.at_home().count() == 1 {
                 break;
             }
             if !self.mm.machine.is_zero(home.frame(page)) {

@@ -20,17 +20,21 @@
 //! A pin is a record with the extents that it holds, and lives until [`MemoryManager::unpin`], whatever becomes of the mapping.
 #![forbid(unsafe_code)]
 
-use super::address::{Block, Frame, GROUP_ORDER, PAGE_SIZE, PAGES_PER_SLOT, Page, PhysAddr, VirtAddr, pages_covering};
-use super::frame::Class;
-use super::huge::Left;
+mod record;
+mod settle;
+
+pub use record::PinRecord;
+
+use super::address::{BLOCK_SIZE, Block, Frame, PAGE_SIZE, PAGES_PER_SLOT, Page, PhysAddr, VirtAddr, pages_covering};
+use super::huge::Shortage;
 use super::mmu::{Access, Mmu};
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping};
-use super::table::update::{Move, group_of};
+use super::table::update::group_of;
 use super::{FaultError, MemoryManager, Refusal};
 use core::fmt;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 /// What a pin is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -102,65 +106,6 @@ impl fmt::Display for PinError {
 
 impl core::error::Error for PinError {}
 
-/// Extents in a record.
-const EXTENTS: usize = 13;
-/// Bits of an extent that say how many frames it has.
-const COUNT_BITS: u32 = 28;
-
-/// What is kept of a pin, and of what did not fit into its first record. Written by who makes it, before anyone has it.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub struct PinRecord {
-    /// First page of the range.
-    page: AtomicU64,
-    /// Pages of the range; 0 of a record that goes on with another's extents.
-    pages: AtomicU32,
-    /// The record that goes on; 0 for none.
-    next: AtomicU32,
-    used: AtomicU32,
-    long: AtomicU32,
-    /// Frame and count.
-    extents: [AtomicU64; EXTENTS],
-}
-
-impl PinRecord {
-    /// Makes it one without extents.
-    fn clear(&self) {
-        self.pages.store(0, Ordering::Relaxed);
-        self.next.store(0, Ordering::Relaxed);
-        self.used.store(0, Ordering::Release);
-    }
-
-    fn used(&self) -> usize {
-        self.used.load(Ordering::Acquire) as usize
-    }
-
-    /// Adds `count` frames from `first` on: to the last extent, if they follow it. False where there is no room.
-    fn add(&self, first: Frame, count: usize) -> bool {
-        let used = self.used();
-        if let Some(last) = used.checked_sub(1).map(|last| &self.extents[last]) {
-            let before = last.load(Ordering::Relaxed);
-            let (begin, counted) = unpack(before);
-            if begin + counted as u64 == first && counted + count < 1 << COUNT_BITS {
-                last.store(before + count as u64, Ordering::Relaxed);
-                return true;
-            }
-        }
-        let Some(extent) = self.extents.get(used) else { return false };
-        extent.store(first.0 << COUNT_BITS | count as u64, Ordering::Relaxed);
-        self.used.store(used as u32 + 1, Ordering::Release);
-        true
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (Frame, usize)> + '_ {
-        self.extents[..self.used()].iter().map(|extent| unpack(extent.load(Ordering::Relaxed)))
-    }
-}
-
-fn unpack(extent: u64) -> (Frame, usize) {
-    (Frame(extent >> COUNT_BITS), (extent & ((1 << COUNT_BITS) - 1)) as usize)
-}
-
 /// `count` frames from `first` on, cut where blocks end: an extent may go on in the next one.
 fn by_block(first: Frame, count: usize) -> impl Iterator<Item = (Frame, usize)> {
     let end = first + count as u64;
@@ -177,12 +122,27 @@ fn by_block(first: Frame, count: usize) -> impl Iterator<Item = (Frame, usize)> 
 #[derive(Debug, PartialEq, Eq)]
 pub struct PinId(Handle<PinRecord>);
 
+/// A pin that is being made.
+struct Making<'m> {
+    request: PinRequest,
+    /// The newest record.
+    last: &'m PinRecord,
+    /// The slot that was to be a block, so that all of it may be pinned for long where it is; tried once.
+    collapsed: Option<u64>,
+    /// A page that stays where it is, for a pin for long holds it there anyway.
+    stays: Option<Page>,
+    shortage: Shortage,
+}
+
 /// How a step of a pin ended.
 enum Step {
     /// So many pages are pinned.
     Pinned(usize),
     /// The first page is to be faulted in.
     Fault(Access),
+    /// The first page must not be pinned where it is; nor all of its slot, of which all pages are to be pinned and blocks may be
+    /// made.
+    Settle { whole: bool },
     /// The regions changed meanwhile.
     Retry,
 }
@@ -201,12 +161,12 @@ impl<M: Mmu> MemoryManager<M> {
         if length == 0 {
             return Err(PinError::Empty);
         }
-        let (first, record) = self.new_pin_record()?;
-        let mut last = record;
+        let (first, record) = self.new_pin_record(request)?;
+        let mut making = Making { request, last: record, collapsed: None, stays: None, shortage: Shortage::new() };
         let mut page = pages.start;
         loop {
-            page += match self.pin_present(page..pages.end, request, last) {
-                0 => match self.pin_next(page..pages.end, request, &mut last) {
+            page += match self.pin_present(page..pages.end, &making) {
+                0 => match self.pin_next(page..pages.end, &mut making) {
                     Ok(pinned) => pinned,
                     Err(error) => {
                         self.unpin(PinId(first));
@@ -220,98 +180,94 @@ impl<M: Mmu> MemoryManager<M> {
             }
             crate::sync::breathe();
         }
-        record.page.store(pages.start, Ordering::Relaxed);
-        record.long.store(request.long.into(), Ordering::Relaxed);
-        record.pages.store((pages.end - pages.start) as u32, Ordering::Release);
+        record.complete(pages.start, (pages.end - pages.start) as u32);
         Ok(PinId(first))
     }
 
-    fn new_pin_record(&self) -> Result<(Handle<PinRecord>, &PinRecord), PinError> {
+    fn new_pin_record(&self, request: PinRequest) -> Result<(Handle<PinRecord>, &PinRecord), PinError> {
         let allocated = self.with_reclaim(|| self.pins.allocate_record(&self.source()));
         let (handle, record) = allocated.ok_or(PinError::NoMemory)?;
-        record.clear();
+        record.clear(request.long);
         Ok((handle, record))
     }
 
-    /// Pins pages from the start of `pages` on, those of a block or of a group at most, and writes their frames down in
-    /// `record`. None where it is full, and where pages are not present and writable: what can be written is one's own, whatever
-    /// its region says by now (Linux: GUP-fast).
+    /// Pins pages from the start of `pages` on, those of a block or of a group at most, and writes their frames down. None where
+    /// the record is full, and where pages are not present and writable: what can be written is one's own, whatever its region
+    /// says by now (Linux: GUP-fast).
     #[inline]
-    fn pin_present(&self, pages: Range<u64>, request: PinRequest, record: &PinRecord) -> usize {
+    fn pin_present(&self, pages: Range<u64>, making: &Making<'_>) -> usize {
         let page = Page(pages.start);
         match self.directory.find(page.slot()) {
-            Some(handle) if !request.moves() => {
-                LockedSlot::lock(self, page.slot(), handle).pin(&pages, Access::READ_WRITE, record).unwrap_or(0)
+            Some(handle) if !making.request.moves() => {
+                LockedSlot::lock(self, page.slot(), handle).pin(&pages, Access::READ_WRITE, making.last).unwrap_or(0)
             }
             _ => 0,
         }
     }
 
-    /// Does what is in the way of pinning the first of `pages`, or pins some. Returns how many; `last` is the record to write
-    /// them down in, and may become another.
+    /// Does what is in the way of pinning the first of `pages`, or pins some. Returns how many.
     #[cold]
-    fn pin_next<'m>(
-        &'m self,
-        pages: Range<u64>,
-        request: PinRequest,
-        last: &mut &'m PinRecord,
-    ) -> Result<usize, PinError> {
-        let address = Page(pages.start).start();
-        match self.pin_as_allowed(pages, request, last)? {
+    fn pin_next<'m>(&'m self, pages: Range<u64>, making: &mut Making<'m>) -> Result<usize, PinError> {
+        let page = Page(pages.start);
+        match self.pin_as_allowed(&pages, making)? {
             Step::Pinned(0) => {
-                let (next, record) = self.new_pin_record()?;
-                last.next.store(next.raw(), Ordering::Release);
-                *last = record;
-                Ok(0)
+                let (next, record) = self.new_pin_record(making.request)?;
+                making.last.next.store(next.raw(), Ordering::Release);
+                making.last = record;
             }
-            Step::Pinned(pinned) => Ok(pinned),
-            Step::Fault(access) => match self.fault(address, access) {
-                Err(error @ FaultError::OutOfMemory { .. }) => Err(PinError::Fault(error)),
-                // It asks for more than the device needs: what a region that changed meanwhile says of that is yet to be seen.
-                _ => Ok(0),
+            Step::Pinned(pinned) => return Ok(pinned),
+            Step::Fault(access) => match self.fault(page.start(), access) {
+                // A device that only reads may, perhaps: the region changed meanwhile.
+                Ok(()) | Err(FaultError::Denied { .. }) if !making.request.write => {}
+                result => result.map_err(PinError::Fault)?,
             },
-            Step::Retry => {
-                self.wait();
-                Ok(0)
+            Step::Settle { whole: true } if making.collapsed != Some(page.slot()) => {
+                making.collapsed = Some(page.slot());
+                // Refused, the pages move.
+                let _ = self.collapse(page.start(), BLOCK_SIZE, || false, |_, _| ());
             }
+            Step::Settle { .. } => self.settle_first(pages, making)?,
+            Step::Retry => self.wait(),
         }
+        Ok(0)
     }
 
-    /// As [`MemoryManager::pin_present`], as the region allows, and where that asks for it in other frames.
-    fn pin_as_allowed(&self, pages: Range<u64>, request: PinRequest, record: &PinRecord) -> Result<Step, PinError> {
+    /// As [`MemoryManager::pin_present`], as the region allows, and where that lets them stay.
+    fn pin_as_allowed(&self, pages: &Range<u64>, making: &Making<'_>) -> Result<Step, PinError> {
         let page = Page(pages.start);
         let address = page.start();
-        let wanted = if request.write { Access::READ_WRITE } else { Access::READ };
-        let (end, access, slot) = {
+        let wanted = if making.request.write { Access::READ_WRITE } else { Access::READ };
+        let (end, region, slot) = {
             let regions = self.regions.read();
             let (range, region) = regions.find(page.0).ok_or(PinError::Fault(FaultError::NoRegion { address }))?;
             if !region.access.permits(wanted) {
                 return Err(PinError::Fault(FaultError::Denied { address, wanted, allowed: region.access }));
             }
             let slot = self.directory.get(page.slot()).map(|handle| (handle, self.slots.get(handle).epoch()));
-            (range.end.min(pages.end), Access { execute: false, ..region.access }, slot)
+            (range.end.min(pages.end), region, slot)
         };
+        let access = Access { execute: false, ..region.access };
         let Some((handle, epoch)) = slot else { return Ok(Step::Fault(access)) };
         let mut slot = LockedSlot::lock(self, page.slot(), handle);
         if slot.epoch() != epoch {
             return Ok(Step::Retry);
         }
         let mut pages = page.0..end;
-        if request.moves() {
-            let settled = slot.settle_for(&pages, request).map_err(|(index, refusal)| PinError::Refused {
-                address: (slot.first() + index as u64).start(),
-                refusal: self.refused(refusal),
-            })?;
-            pages.end = page.0 + settled as u64;
+        if making.request.moves() && slot.leaf(page.index()).is_some() {
+            let stay = slot.staying(slot.part(&pages), making);
+            if stay == 0 {
+                let whole = slot.part(&pages).len() == PAGES_PER_SLOT && self.policy.allows(region.policy);
+                return Ok(Step::Settle { whole: whole && making.request.long });
+            }
+            pages.end = page.0 + stay as u64;
         }
-        Ok(slot.pin(&pages, access, record).map_or(Step::Fault(access), Step::Pinned))
+        Ok(slot.pin(&pages, access, making.last).map_or(Step::Fault(access), Step::Pinned))
     }
 
-    /// Drops a pin. Orphans become free, and what waited for the pins may go on.
+    /// Drops a pin. Orphans become free, and what waited for the pins may go on. Called without a lock.
     pub fn unpin(&self, pin: PinId) {
         let mut next = Some(pin.0);
-        let record = self.pins.get(pin.0);
-        let (page, pages) = (record.page.load(Ordering::Relaxed), record.pages.load(Ordering::Relaxed));
+        let pages = self.pins.get(pin.0).pages();
         while let Some(handle) = next {
             let record = self.pins.get(handle);
             for (first, count) in record.iter() {
@@ -319,10 +275,11 @@ impl<M: Mmu> MemoryManager<M> {
                 self.counters.unpin_frames.add(count as u64);
             }
             next = Handle::from_raw(record.next.load(Ordering::Acquire));
-            record.pages.store(0, Ordering::Relaxed);
+            record.clear(false);
             self.pins.free(handle);
+            crate::sync::breathe();
         }
-        if pages > 0 {
+        if let Some((page, pages)) = pages {
             self.resume(page..page + u64::from(pages));
         }
     }
@@ -330,45 +287,40 @@ impl<M: Mmu> MemoryManager<M> {
     /// Offers the slots of `pages` to idle time, which leaves homes with pinned frames alone.
     fn resume(&self, pages: Range<u64>) {
         for (number, handle) in self.directory.slots(Page(pages.start).slot()..Page(pages.end - 1).slot() + 1) {
-            if let Some(mut slot) = LockedSlot::try_lock(self, number, handle)
-                && let (Mapping::Table(_), Some(_)) = (slot.state.mapping, slot.state.home)
-            {
+            let mut slot = LockedSlot::lock(self, number, handle);
+            if let (Mapping::Table(_), Some(_)) = (slot.state.mapping, slot.state.home) {
                 slot.offer();
             }
+            drop(slot);
+            crate::sync::breathe();
         }
     }
 
-    /// The physical memory that a pin holds, in the order of the addresses.
-    pub fn extents<'m>(&'m self, pin: &PinId) -> impl Iterator<Item = Range<PhysAddr>> + use<'m, M> {
-        let mut record = Some(self.pins.get(pin.0));
-        let mut index = 0;
-        core::iter::from_fn(move || {
-            let current = record?;
-            let (frame, count) = unpack(current.extents[index].load(Ordering::Relaxed));
-            index += 1;
-            if index == current.used() {
-                index = 0;
-                record = Handle::from_raw(current.next.load(Ordering::Acquire)).map(|next| self.pins.get(next));
-            }
-            Some(frame.start()..frame.start() + (count * PAGE_SIZE) as u64)
-        })
+    /// The physical memory that a pin holds, in the order of the addresses: whole pages.
+    pub fn extents<'a>(&'a self, pin: &'a PinId) -> impl Iterator<Item = Range<PhysAddr>> + use<'a, M> {
+        let next = |record: &&PinRecord| Some(self.pins.get(Handle::from_raw(record.next.load(Ordering::Acquire))?));
+        let records = core::iter::successors(Some(self.pins.get(pin.0)), next);
+        records
+            .flat_map(PinRecord::iter)
+            .map(|(frame, count)| frame.start()..frame.start() + (count * PAGE_SIZE) as u64)
+    }
+
+    fn pin_records(&self) -> impl Iterator<Item = &PinRecord> {
+        self.pins.handles().filter_map(|handle| self.pins.find(handle))
     }
 
     /// The extents of all pins.
     #[cfg(feature = "sim")]
     pub(super) fn pinned_extents(&self) -> impl Iterator<Item = (Frame, usize)> {
-        self.pins.handles().filter_map(|handle| self.pins.find(handle)).flat_map(PinRecord::iter)
+        self.pin_records().flat_map(PinRecord::iter)
     }
 
     /// Calls `visit` with the pages of every pin, and how long it is for. Takes no lock: pins made or dropped meanwhile may be
     /// missed.
     pub(super) fn each_pin(&self, mut visit: impl FnMut(Range<u64>, &'static str)) {
-        for record in self.pins.handles().filter_map(|handle| self.pins.find(handle)) {
-            let pages = record.pages.load(Ordering::Acquire);
-            if pages > 0 {
-                let page = record.page.load(Ordering::Relaxed);
-                let kind = if record.long.load(Ordering::Relaxed) != 0 { ", for long" } else { "" };
-                visit(page..page + u64::from(pages), kind);
+        for record in self.pin_records() {
+            if let Some((page, pages)) = record.pages() {
+                visit(page..page + u64::from(pages), if record.is_long() { ", for long" } else { "" });
             }
         }
     }
@@ -402,68 +354,5 @@ impl<M: Mmu> LockedSlot<'_, M> {
         };
         self.mm.counters.pin_frames.add(pinned as u64);
         Some(pinned)
-    }
-
-    /// Moves those of `pages` that must not be pinned where they are, in the first page's group: above the limit, or, for
-    /// long, where they would keep a block from the application. Returns how many may be pinned now, up to the first that is absent.
-    ///
-    /// # Errors
-    ///
-    /// The first page that cannot move, and why.
-    fn settle_for(&mut self, pages: &Range<u64>, request: PinRequest) -> Result<usize, (usize, Refusal)> {
-        let part = self.part(pages);
-        let below = |frame: Frame| request.below.is_none_or(|limit| frame.start() + PAGE_SIZE as u64 <= limit);
-        let may_stay = |slot: &Self, index: usize, long: bool| {
-            let (frame, _) = slot.leaf(index)?;
-            Some(below(frame) && (!long || slot.mm.frames.is_unmovable(frame)))
-        };
-        // A pin of all of a block keeps nothing from anyone.
-        let whole = part.len() == PAGES_PER_SLOT && matches!(self.state.mapping, Mapping::Block { .. });
-        if whole && may_stay(self, PAGES_PER_SLOT - 1, false) == Some(true) {
-            return Ok(PAGES_PER_SLOT);
-        }
-        let group = group_of(part.start);
-        let part = part.start..part.end.min(group.end);
-        if part == group && part.clone().all(|index| may_stay(self, index, request.long) == Some(false)) {
-            self.settle_group(part.start, request).map_err(|refusal| (part.start, refusal))?;
-            return Ok(part.len());
-        }
-        for index in part.clone() {
-            match may_stay(self, index, request.long) {
-                Some(false) => self.settle(index..index + 1, request, 0).map_err(|refusal| (index, refusal))?,
-                Some(true) => {}
-                None => return Ok(index - part.start),
-            }
-        }
-        Ok(part.len())
-    }
-
-    /// Moves a group whose pages are all present to frames that they may be pinned in: one after the other, if there are any
-    /// such.
-    fn settle_group(&mut self, start: usize, request: PinRequest) -> Result<(), Refusal> {
-        let group = group_of(start);
-        if request.below.is_none() {
-            match self.settle(group.clone(), request, GROUP_ORDER) {
-                Err(Refusal::NoFreeFrame) => {}
-                result => return result,
-            }
-        }
-        group.clone().try_for_each(|index| self.settle(index..index + 1, request, 0))
-    }
-
-    /// Moves pages `range` of a group, 2^`order` of them, to consecutive frames that they may be pinned in.
-    fn settle(&mut self, range: Range<usize>, request: PinRequest, order: u32) -> Result<(), Refusal> {
-        let class = if request.long { Class::Unmovable } else { Class::Movable };
-        let frames = &self.mm.frames;
-        let first = match request.below {
-            Some(limit) => frames.allocate_below(limit, class),
-            None => frames.allocate(order, class),
-        };
-        let first = first.ok_or(Refusal::NoFreeFrame)?;
-        let moves = Move::new(range.start, range.len(), first);
-        let mut left = Left::new();
-        self.migrate(group_of(range.start).start, moves, &mut left).inspect_err(|_| frames.free(first, order))?;
-        self.mm.frames.free_all(&left);
-        Ok(())
     }
 }
