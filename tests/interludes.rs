@@ -343,6 +343,23 @@ mod programs {
         println!("{moments} moments");
     }
 
+    /// What may be read may be pinned for that, at any moment of a protection.
+    pub fn a_pin_for_reading_is_not_denied_what_it_does_not_need() {
+        for pages in [HOLE, STRANGERS, 1600..1610] {
+            for after in 0.. {
+                let scene = Scene::new();
+                let between = scene.clone();
+                let interlude = move || between.protect(0..2048, Access::READ);
+                if !with_interlude(after, interlude, || scene.pin(pages.clone(), PIN)) {
+                    break;
+                }
+                assert_eq!(scene.pins.borrow().len(), 1, "{pages:?} after {after} times");
+                scene.check(&[]);
+                scene.unpin();
+            }
+        }
+    }
+
     /// Says in what case a test failed.
     struct Tell(&'static str, &'static str, usize);
 
@@ -369,4 +386,6 @@ ashlar_test::tests! {
     collapses_are_interrupted,
     #[cfg(not(target_os = "none"))]
     other_operations_are_interrupted,
+    #[cfg(not(target_os = "none"))]
+    a_pin_for_reading_is_not_denied_what_it_does_not_need,
 }
