@@ -1,4 +1,5 @@
-//! Four cores fault, split, unmap, protect and release one region at random; every byte that is read is checked. For a minute
+//! Four cores fault, split, unmap, protect, release, collapse, move, pin and dissolve one region at random; every byte that is read
+//! is checked. For a minute
 //! of the guest's time, or `seconds=N`.
 //!
 //! In slots with an even number each page belongs to one thread, neighbours to different ones: what a thread does to its
@@ -15,7 +16,10 @@ mod guest {
     use alloc::vec::Vec;
     use ashlar::arch::aarch64::{gate, memory::manager};
     use ashlar::memory::{Access, MapRequest, MemoryError, counter, map};
-    use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_SLOT, VirtAddr};
+    use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_SLOT, PhysAddr, VirtAddr};
+    use ashlar::mm::huge::Unit;
+    use ashlar::mm::mmu::Mmu;
+    use ashlar::mm::pin::PinRequest;
     use ashlar::{println, thread, time};
     use core::ops::Range;
     use core::sync::atomic::{AtomicU64, Ordering};
@@ -108,7 +112,7 @@ mod guest {
 
         fn step(&mut self) {
             let pages = self.pages();
-            match self.random.below(10) {
+            match self.random.below(13) {
                 0..=3 => pages.for_each(|page| self.fill(page)),
                 4 | 5 => pages.for_each(|page| self.check(page)),
                 6 => {
@@ -124,6 +128,8 @@ mod guest {
                     again.unwrap_or_else(|error: MemoryError| panic!("mapped again: {error}"));
                     self.stamps[pages].fill(0);
                 }
+                8 => self.move_something(pages),
+                9 => self.pin(pages),
                 _ => {
                     let protect = |access| move |start, length| manager().protect(start, length, access);
                     self.operate(&pages, protect(Access::READ)).expect("the pages are mapped");
@@ -131,6 +137,50 @@ mod guest {
                     self.operate(&pages, protect(Access::READ_WRITE)).expect("the pages are mapped");
                 }
             }
+        }
+    }
+
+    impl Owner {
+        /// Makes a block of the slot, or gives one up, or moves a page or a group: others' pages as well.
+        fn move_something(&mut self, pages: Range<usize>) {
+            let slot = pages.start - pages.start % PAGES_PER_SLOT;
+            match self.random.below(4) {
+                0 | 1 => {
+                    let collapse = |start, length| manager().collapse(start, length, || false, |_, _| ());
+                    self.operate(&(slot..slot + PAGES_PER_SLOT), collapse).expect("a sound range");
+                }
+                // Refused or not, nothing is to be seen of it.
+                2 => _ = self.operate(&pages, |start, _| manager().dissolve(start)),
+                _ => {
+                    let unit = if self.random.below(2) == 0 { Unit::Page } else { Unit::Group };
+                    _ = self.operate(&pages, move |start, _| manager().migrate(start, unit));
+                }
+            }
+        }
+
+        /// Looks at pages as a device would, by their physical addresses, and writes to them so.
+        fn pin(&mut self, pages: Range<usize>) {
+            let request = PinRequest { write: true, long: self.random.below(4) == 0, below: None };
+            // A page that must move may be in a group that others have pinned.
+            let Ok(pin) = self.operate(&pages, move |start, length| manager().pin(start, length, request)) else {
+                return;
+            };
+            let frames = manager().extents(&pin).flat_map(|extent| (extent.start.0..extent.end.0).step_by(PAGE_SIZE));
+            let frames: Vec<_> = frames.map(PhysAddr).collect();
+            assert_eq!(frames.len(), pages.len());
+            self.next += 1;
+            for (page, frame) in pages.zip(frames) {
+                let (at, stamp) = (manager().machine().linear(frame).cast::<u64>(), self.next);
+                for n in 0..WORDS {
+                    // SAFETY: the frame is RAM, which the linear map shows, and it is pinned: the page's, and so this thread's.
+                    let found = unsafe { at.add(n).read_volatile() };
+                    assert_eq!(found, word(page, self.stamps[page], n), "page {page}, word {n}, by {frame}");
+                    // SAFETY: as above.
+                    unsafe { at.add(n).write_volatile(word(page, stamp, n)) };
+                }
+                self.stamps[page] = stamp;
+            }
+            gate::call(move || manager().unpin(pin));
         }
     }
 
@@ -161,10 +211,20 @@ mod guest {
         });
         let (steps, checked) = (steps.into_inner(), checked.into_inner() >> 20);
         println!("soak: {steps} steps, {checked} MiB checked, 0 wrong bytes");
-        for name in ["pgfault", "spurious_fault", "thp_split_pmd", "promote", "tlb_flush_page", "tlb_flush_all"] {
-            println!("  {name} {}", counter(name).expect("it is counted"));
-        }
-        assert!(counter("thp_split_pmd") > Some(0) && counter("promote") > Some(0));
+        const COUNTS: [&str; 10] = [
+            "pgfault",
+            "spurious_fault",
+            "thp_split_pmd",
+            "promote",
+            "collapse",
+            "collapse_adopt",
+            "migrate_pages",
+            "pin_frames",
+            "tlb_flush_page",
+            "tlb_flush_all",
+        ];
+        COUNTS.iter().for_each(|name| println!("  {name} {}", counter(name).expect("it is counted")));
+        assert!(COUNTS[2..8].iter().all(|name| counter(name) > Some(0)), "something never happened");
         drop(mapping);
     }
 }
