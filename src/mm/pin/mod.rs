@@ -132,7 +132,12 @@ struct Making<'m> {
     /// A page that stays where it is, for a pin for long holds it there anyway.
     stays: Option<Page>,
     shortage: Shortage,
+    /// How often a page was to move since the last one that was pinned.
+    moves: u32,
 }
+
+/// How often a page is moved for a pin that others move back.
+const PATIENCE: u32 = 64;
 
 /// How a step of a pin ended.
 enum Step {
@@ -162,7 +167,8 @@ impl<M: Mmu> MemoryManager<M> {
             return Err(PinError::Empty);
         }
         let (first, record) = self.new_pin_record(request)?;
-        let mut making = Making { request, last: record, collapsed: None, stays: None, shortage: Shortage::new() };
+        let mut making =
+            Making { request, last: record, collapsed: None, stays: None, shortage: Shortage::new(), moves: 0 };
         let mut page = pages.start;
         loop {
             page += match self.pin_present(page..pages.end, &making) {
@@ -215,7 +221,10 @@ impl<M: Mmu> MemoryManager<M> {
                 making.last.next.store(next.raw(), Ordering::Release);
                 making.last = record;
             }
-            Step::Pinned(pinned) => return Ok(pinned),
+            Step::Pinned(pinned) => {
+                making.moves = 0;
+                return Ok(pinned);
+            }
             Step::Fault(access) => match self.fault(page.start(), access) {
                 // A device that only reads may, perhaps: the region changed meanwhile.
                 Ok(()) | Err(FaultError::Denied { .. }) if !making.request.write => {}
@@ -226,7 +235,13 @@ impl<M: Mmu> MemoryManager<M> {
                 // Refused, the pages move.
                 let _ = self.collapse(page.start(), BLOCK_SIZE, || false, |_, _| ());
             }
-            Step::Settle { .. } => self.settle_first(pages, making)?,
+            Step::Settle { .. } if making.moves == PATIENCE => {
+                return Err(PinError::Refused { address: page.start(), refusal: self.refused(Refusal::Busy) });
+            }
+            Step::Settle { .. } => {
+                making.moves += 1;
+                self.settle_first(pages, making)?;
+            }
             Step::Retry => self.wait(),
         }
         Ok(0)
