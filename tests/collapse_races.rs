@@ -319,12 +319,19 @@ mod programs {
             world.mm.dissolve(START).expect("nothing is pinned");
             world
         };
-        let own = |world: &World| (1025..1028).for_each(|page| world.put(page, 9));
+        let own = |world: &World| {
+            for page in 1025..1028 {
+                // Mostly in the midst of one, if there is one more.
+                (0..100).take_while(|_| !world.mm.frames().is_isolating()).for_each(|_| shuttle::thread::yield_now());
+                (0..50).for_each(|_| shuttle::thread::yield_now());
+                world.put(page, 9);
+            }
+        };
         let other = |world: &World| {
             let block = world.mm.machine().translate(START).expect("present").frame().block();
             for _ in 0..3 {
                 assert!(world.mm.frames().isolate(block));
-                (0..20).for_each(|_| shuttle::thread::yield_now());
+                (0..40).for_each(|_| shuttle::thread::yield_now());
                 world.mm.frames().end_isolation(block);
             }
         };

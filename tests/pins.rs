@@ -370,6 +370,8 @@ fn a_part_of_what_is_pinned_for_long_is_pinned_again() {
 fn pages_that_must_move_for_a_pin_get_frames_that_can_be_taken_back() {
     let world = world();
     let (start, other) = (block(&world), block(&world));
+    // So that the record needs no memory.
+    world.mm.unpin(pin(&world, start, 1, READ));
     let taken: Vec<_> = core::iter::from_fn(|| world.mm.frames().allocate(0, Class::Movable)).collect();
     world.mm.release(page(other, 100), 400 * PAGE_SIZE).expect("mapped");
     let long = pin(&world, page(start, 30), 4, WRITE.long());
