@@ -14,6 +14,7 @@ use ashlar::mm::huge::{Collapsed, Enabled, FaultMode, HugePolicy, Unit};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::PinRequest;
 use ashlar::mm::{FaultError, MapRequest, MemoryError, Refusal};
+use common::set_core;
 use world::{MIB, World, assert_filled, fill, sizes};
 
 fn world() -> World {
@@ -334,6 +335,21 @@ fn an_orphan_refuses_before_anything_is_copied() {
     assert_eq!(collapse(&world, start), Ok(Collapsed::Copied { pages: 2, filled: 0 }));
 }
 
+fn a_pinned_page_away_from_its_home_refuses_before_anything_is_copied() {
+    let world = world();
+    let start = world.map(BLOCK_SIZE);
+    fill(&world, start);
+    for index in [10, 300] {
+        world.mm.migrate(page(start, index), Unit::Page).expect("frames are free");
+    }
+    let pin = world.mm.pin(page(start, 300), 1, PinRequest::new()).expect("present");
+    let before = copied(&world);
+    assert_eq!(collapse(&world, start), Err(Refusal::Pinned));
+    assert_eq!(copied(&world), before);
+    world.mm.unpin(pin);
+    assert_eq!(collapse(&world, start), Ok(Collapsed::Copied { pages: 2, filled: 0 }));
+}
+
 /// Collapses the slot at `start` until so many pages have moved since boot.
 fn collapse_until(world: &World, start: VirtAddr, pages: u64) {
     let is_up = || world.mm.counters().migrate_pages.get() >= pages;
@@ -466,6 +482,18 @@ fn others_do_not_move_to_what_becomes_free_meanwhile() {
     assert_eq!(collapse_and(&world, start, 5, interlude), Ok(Collapsed::Copied { pages: 0, filled: 129 }));
     assert_eq!(world.mm.counters().collapse_adopt.get(), 1);
     assert!((0..100).all(|index| world.get(page(other, index)) == index + 1));
+}
+
+fn what_becomes_free_meanwhile_on_another_core_is_a_part_of_the_home() {
+    let world = world();
+    let (start, _) = with_strangers(&world);
+    let interlude = || {
+        set_core(1);
+        world.mm.release(start, PAGE_SIZE).expect("mapped");
+        set_core(0);
+    };
+    assert_eq!(collapse_and(&world, start, 5, interlude), Ok(Collapsed::Copied { pages: 0, filled: 129 }));
+    assert_eq!(world.mm.counters().collapse_adopt.get(), 1);
 }
 
 fn others_that_are_pinned_meanwhile_stay() {
@@ -620,6 +648,8 @@ ashlar_test::tests! {
     no_block_and_none_that_can_be_emptied,
     a_pinned_page_refuses_before_anything_is_copied,
     an_orphan_refuses_before_anything_is_copied,
+    a_pinned_page_away_from_its_home_refuses_before_anything_is_copied,
+    what_becomes_free_meanwhile_on_another_core_is_a_part_of_the_home,
     pins_in_two_blocks_refuse_before_anything_is_copied,
     the_block_with_most_pages_is_found_among_many,
     others_do_not_move_to_what_becomes_free_meanwhile,
