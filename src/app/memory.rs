@@ -179,9 +179,10 @@ impl Mapping {
         self.for_range(range, move |start, length| memory::manager().advise(start, length, policy))
     }
 
-    /// Makes blocks of the slots (each 2 MiB, aligned) that lie in `range` as a whole, now and whatever it copies (Linux: `MADV_COLLAPSE`); holes
-    /// become zeros. `transparent_hugepage=never` is not asked, the region's own wish for pages is. Other threads go on: one that
-    /// touches a page on its way waits for a copy of 64 KiB at most. Once `deadline` has passed, what was reached stays.
+    /// Makes blocks of the slots (each 2 MiB, aligned) that lie in `range` as a whole, now and whatever it copies (Linux:
+    /// `MADV_COLLAPSE`); holes become zeros. `transparent_hugepage=never` is not asked, the region's own wish for pages is. Other
+    /// threads go on: one that touches a page on its way waits for a copy of 64 KiB at most. Once `deadline` has passed, what
+    /// was reached stays.
     ///
     /// # Errors
     ///

@@ -209,3 +209,15 @@ pub fn pages_covering(start: VirtAddr, bytes: usize) -> Option<Range<u64>> {
     let end = start.checked_add(bytes as u64)?.align_up(PAGE_SIZE)?;
     Some(start.page().0..end.page().0)
 }
+
+/// Numbers of the slots that `pages`, one at least, lie in.
+pub fn slots_of(pages: &Range<u64>) -> Range<u64> {
+    Page(pages.start).slot()..Page(pages.end - 1).slot() + 1
+}
+
+/// Which pages of slot `number`, by their indices, are among `pages`, of which one is.
+pub fn part_in(pages: &Range<u64>, number: u64) -> Range<usize> {
+    let first = number * PAGES_PER_SLOT as u64;
+    let end = (pages.end - first).min(PAGES_PER_SLOT as u64);
+    pages.start.saturating_sub(first) as usize..end as usize
+}

@@ -94,11 +94,10 @@ impl<M: Mmu> LockedSlot<'_, M> {
                 (0..PAGES_PER_SLOT).step_by(PAGES_PER_GROUP).for_each(|start| self.check_group(table, start));
             }
         }
+        let Some(home) = state.home else { return };
         for group in (0..GROUPS_PER_SLOT).filter(|&group| state.is_zeroed(group)) {
-            for frame in
-                state.home.iter().flat_map(|home| group_of(group * PAGES_PER_GROUP).map(|page| home.frame(page)))
-            {
-                assert!(self.mm.machine.is_zero(frame), "SL-7: {frame:?} of slot {number:#x}");
+            for index in group_of(group * PAGES_PER_GROUP) {
+                assert!(self.mm.machine.is_zero(home.frame(index)), "SL-7: frame {index} of slot {number:#x}");
             }
         }
     }
@@ -125,8 +124,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     fn check_group(&self, table: Frame, start: usize) {
         let entries: [Entry; PAGES_PER_GROUP] =
             core::array::from_fn(|offset| self.mm.machine.read_entry(table, start + offset, Level::Three));
-        let contiguous = |entry: &Entry| matches!(entry, Entry::Page { contiguous: true, .. });
-        if !entries.iter().any(contiguous) {
+        if !entries.iter().any(|entry| entry.is_contiguous()) {
             return;
         }
         let (frame, attributes) = entries[0].leaf().expect("a page of a contiguous group is valid");

@@ -125,6 +125,11 @@ impl Entry {
         !matches!(self, Entry::Invalid)
     }
 
+    /// Whether it is one of 16 that a TLB may hold as one.
+    pub const fn is_contiguous(self) -> bool {
+        matches!(self, Entry::Page { contiguous: true, .. })
+    }
+
     /// The same leaf, `frames` frames further on.
     #[inline]
     pub fn further(self, frames: u64) -> Entry {

@@ -14,9 +14,6 @@ macro_rules! refusals {
         }
 
         impl Refusal {
-            /// All of them.
-            pub const ALL: &[Refusal] = &[$(Refusal::$name,)*];
-
             /// The counter of those refusals.
             pub(super) fn counter(self, counters: &Counters) -> &Counter {
                 match self {

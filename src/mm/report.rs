@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
-use super::address::{BLOCK_SIZE, GROUP_SIZE, LOWER_END, PAGE_SIZE, PAGES_PER_SLOT, VirtAddr};
+use super::address::{BLOCK_SIZE, GROUP_SIZE, LOWER_END, PAGE_SIZE, PAGES_PER_SLOT, VirtAddr, part_in, slots_of};
 use super::bits::Bits512;
 use super::mmu::{Entry, Level, Mmu};
 use super::walk::Size;
@@ -102,7 +102,8 @@ impl<M: Mmu> MemoryManager<M> {
         usage
     }
 
-    /// Writes which regions hold most memory and which pins there are, the largest first. Takes no lock that is held, as [`MemoryManager::describe`].
+    /// Writes which regions hold most memory and which pins there are, the largest first. Takes no lock that is held, as
+    /// [`MemoryManager::describe`].
     ///
     /// # Errors
     ///
@@ -119,16 +120,12 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Present pages of `range`, slots that are locked left out.
     fn present_in(&self, range: &Range<u64>) -> usize {
-        let slots = range.start / PAGES_PER_SLOT as u64..range.end.div_ceil(PAGES_PER_SLOT as u64);
         let present = |(number, handle)| {
-            let first = number * PAGES_PER_SLOT as u64;
-            let start = range.start.saturating_sub(first) as usize;
-            let end = (range.end - first).min(PAGES_PER_SLOT as u64) as usize;
             let mut inside = Bits512::EMPTY;
-            inside.set_range(start..end);
+            inside.set_range(part_in(range, number));
             self.slots.get(handle).try_state().map_or(0, |state| state.present().and(&inside).count())
         };
-        self.directory.slots(slots).map(present).sum()
+        self.directory.slots(slots_of(range)).map(present).sum()
     }
 
     /// Writes what stands at `address`: its region, its slot, the descriptors of the walk. Takes no lock that is held, so

@@ -178,6 +178,12 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         LockedSlot { mm, number, handle, slot, state: slot.state.lock() }
     }
 
+    /// Locks slot `number`, if any page of it was ever touched.
+    #[inline]
+    pub(super) fn find(mm: &'m MemoryManager<M>, number: u64) -> Option<Self> {
+        mm.directory.find(number).map(|handle| Self::lock(mm, number, handle))
+    }
+
     /// Locks the slot of `handle`, if that is one and nobody has it. What the handle came from may be old.
     pub(super) fn try_lock(mm: &'m MemoryManager<M>, handle: Handle<Slot>) -> Option<Self> {
         let slot = mm.slots.find(handle)?;
@@ -266,7 +272,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Whether the pages of the group that begins at index `start` are one translation of 64 KiB.
     pub(super) fn is_contiguous(&self, start: usize) -> bool {
         matches!(self.state.mapping, Mapping::Table(table)
-            if matches!(self.mm.machine.read_entry(table, start, Level::Three), Entry::Page { contiguous: true, .. }))
+            if self.mm.machine.read_entry(table, start, Level::Three).is_contiguous())
     }
 
     /// Takes `block`, allocated as this slot's home and zeroed, and maps it with one descriptor. The slot is empty.
@@ -324,12 +330,14 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         range.any(|index| !at_home.get(index) && self.mm.frames.pins(home.frame(index)) > 0)
     }
 
-    pub(super) fn count_absent(&self, home: Block) {
+    /// Counts the absent frames of the home; says how many there are.
+    pub(super) fn count_absent(&self, home: Block) -> usize {
         let at_home = match self.state.away.is_empty() {
             true => self.state.present.count(),
             false => self.state.at_home().count(),
         };
         self.mm.frames.set_absent(home, PAGES_PER_SLOT - at_home);
+        PAGES_PER_SLOT - at_home
     }
 
     /// Brings the record of the home in line with what is in it by now; without a page in it, the home ends.
@@ -341,8 +349,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             self.state.zeroed = 0;
             return;
         }
-        self.count_absent(home);
-        if self.mm.frames.absent(home) != Some(0) && self.mm.frames.defer(home) {
+        if self.count_absent(home) > 0 && self.mm.frames.defer(home) {
             self.mm.counters.thp_deferred_split_page.increment();
         }
     }

@@ -28,7 +28,7 @@
 //! | release | as they are | pages cleared; a fault before or after it is a touch before or after it |
 #![forbid(unsafe_code)]
 
-use super::address::{LOWER_END, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, VirtAddr};
+use super::address::{LOWER_END, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, VirtAddr, part_in, slots_of};
 use super::huge::{HugePolicy, Shortage, SplitCause};
 use super::mmu::{Access, Attributes, Mmu};
 use super::object::Object;
@@ -263,10 +263,8 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Whether the byte at `address` is mapped by a block descriptor.
     pub fn is_huge(&self, address: VirtAddr) -> bool {
-        let number = address.page().slot();
-        self.directory
-            .find(number)
-            .is_some_and(|handle| matches!(LockedSlot::lock(self, number, handle).state.mapping, Mapping::Block { .. }))
+        LockedSlot::find(self, address.page().slot())
+            .is_some_and(|slot| matches!(slot.state.mapping, Mapping::Block { .. }))
     }
 
     /// The first region that overlaps `range`.
@@ -391,12 +389,8 @@ impl<M: Mmu> MemoryManager<M> {
     /// Locks each slot that `range` touches and that exists, in ascending order, with the part of it in `range` as indices. A
     /// scheduler may have its way between two of them.
     fn for_each_slot(&self, range: &Range<u64>, mut operation: impl FnMut(LockedSlot<'_, M>, Range<usize>)) {
-        let slots = Page(range.start).slot()..Page(range.end - 1).slot() + 1;
-        for (number, handle) in self.directory.slots(slots) {
-            let first = number * PAGES_PER_SLOT as u64;
-            let start = range.start.max(first) - first;
-            let end = range.end.min(first + PAGES_PER_SLOT as u64) - first;
-            operation(LockedSlot::lock(self, number, handle), start as usize..end as usize);
+        for (number, handle) in self.directory.slots(slots_of(range)) {
+            operation(LockedSlot::lock(self, number, handle), part_in(range, number));
             crate::sync::breathe();
         }
     }

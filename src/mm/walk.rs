@@ -16,8 +16,8 @@
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
-use super::address::{Frame, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
-use super::mmu::{Attributes, Entry, Level, Mmu};
+use super::address::{Frame, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, part_in, slots_of};
+use super::mmu::{Attributes, Level, Mmu};
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping};
 use core::ops::Range;
@@ -58,12 +58,10 @@ impl<M: Mmu> MemoryManager<M> {
         if pages.is_empty() {
             return;
         }
-        for (number, handle) in self.directory.slots(Page(pages.start).slot()..Page(pages.end - 1).slot() + 1) {
-            let first = Page(number * PAGES_PER_SLOT as u64);
-            let mut next = pages.start.saturating_sub(first.0) as usize;
-            let end = (pages.end - first.0).min(PAGES_PER_SLOT as u64) as usize;
-            while next < end {
-                next = LockedSlot::lock(self, number, handle).walk(next..end, &mut visit);
+        for (number, handle) in self.directory.slots(slots_of(&pages)) {
+            let mut part = part_in(&pages, number);
+            while !part.is_empty() {
+                part.start = LockedSlot::lock(self, number, handle).walk(part.clone(), &mut visit);
                 crate::sync::breathe();
             }
         }
@@ -104,9 +102,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let mut next = range.start;
         while let Some(index) = self.state.present.next_set(next).filter(|&index| index < end) {
             let entry = self.mm.machine.read_entry(table, index, Level::Three);
-            let (size, after) = match entry {
-                Entry::Page { contiguous: true, .. } => (Size::Group, (index / PAGES_PER_GROUP + 1) * PAGES_PER_GROUP),
-                _ => (Size::Page, index + 1),
+            let (size, after) = match entry.is_contiguous() {
+                true => (Size::Group, (index / PAGES_PER_GROUP + 1) * PAGES_PER_GROUP),
+                false => (Size::Page, index + 1),
             };
             next = after.min(end);
             if let Some((frame, attributes)) = entry.leaf() {

@@ -6,10 +6,9 @@
 
 use crate::mm::address::{Block, Frame, GROUP_ORDER, PAGES_PER_SLOT};
 use crate::mm::frame::{Class, Occupant, Owner};
-use crate::mm::huge::migrate::Left;
 use crate::mm::mmu::Mmu;
 use crate::mm::slot::{LockedSlot, Mapping};
-use crate::mm::table::update::{Move, group_of};
+use crate::mm::table::update::group_of;
 use crate::mm::{MemoryManager, Refusal};
 
 /// How often a frame is tried whose slot is locked, or that moves meanwhile.
@@ -26,7 +25,8 @@ pub(super) enum Adoption {
     Impossible,
 }
 
-/// What a block holds.
+/// What a block holds of a slot and of others.
+#[derive(Default)]
 pub(super) struct Contents {
     /// Pages of the slot at their own offsets.
     own: usize,
@@ -41,27 +41,45 @@ impl Contents {
     }
 }
 
+/// What is in a frame of a block, to one that would make that its home.
+enum Place {
+    /// Nothing.
+    Free,
+    /// A page of the slot's at its own offset.
+    Own,
+    /// What would have to move.
+    Other,
+    /// What cannot.
+    Fixed,
+}
+
 impl<M: Mmu> MemoryManager<M> {
-    /// What `block` holds of the slot and of others; `None` where something in it cannot move.
-    pub(super) fn contents(&self, number: u64, block: Block) -> Option<Contents> {
-        let owner = self.owner_of(number)?;
-        let mut contents = Contents { own: 0, others: 0 };
+    /// What is at `index` of `block`, that `owner` would make its home.
+    fn place_in(&self, block: Block, index: usize, owner: Owner) -> Place {
+        match self.frames.occupant(block.frame(index)) {
+            Occupant::Free => Place::Free,
+            Occupant::Page { owner: of, page, .. } if of == owner && page == index => Place::Own,
+            Occupant::Page { pinned: false, .. } => Place::Other,
+            Occupant::Page { .. } | Occupant::Fixed => Place::Fixed,
+        }
+    }
+
+    /// What `block` holds of `owner` and of others; `None` where something in it cannot move.
+    fn contents(&self, owner: Owner, block: Block) -> Option<Contents> {
+        let mut contents = Contents::default();
         for index in 0..PAGES_PER_SLOT {
-            match self.frames.occupant(block.frame(index)) {
-                Occupant::Free => {}
-                Occupant::Page { owner: of, page, .. } if of == owner && page == index => contents.own += 1,
-                Occupant::Page { pinned: false, .. } => contents.others += 1,
-                Occupant::Page { .. } | Occupant::Fixed => return None,
+            match self.place_in(block, index, owner) {
+                Place::Free => {}
+                Place::Own => contents.own += 1,
+                Place::Other => contents.others += 1,
+                Place::Fixed => return None,
             }
         }
         Some(contents)
     }
 
-    fn owner_of(&self, number: u64) -> Option<Owner> {
-        Owner::new(self.directory.get(number)?.raw())
-    }
-
-    /// Makes `block` the home of the slot, which has none, with all that others have in it moved out.
+    /// Makes `block` the home of the slot, which has none, with all that others have in it moved out, if what it holds is `worth`
+    /// that.
     ///
     /// # Errors
     ///
@@ -70,10 +88,13 @@ impl<M: Mmu> MemoryManager<M> {
         &self,
         number: u64,
         block: Block,
+        worth: fn(&Contents) -> bool,
         is_up: &mut dyn FnMut() -> bool,
     ) -> Result<Adoption, Refusal> {
-        let Some(owner) = self.owner_of(number) else { return Ok(Adoption::Busy) };
-        if self.contents(number, block).is_none() {
+        let Some(owner) = self.directory.get(number).and_then(|handle| Owner::new(handle.raw())) else {
+            return Ok(Adoption::Busy);
+        };
+        if !self.contents(owner, block).is_some_and(|contents| worth(&contents)) {
             return Ok(Adoption::Impossible);
         }
         if !self.frames.isolate(block) {
@@ -97,20 +118,18 @@ impl<M: Mmu> MemoryManager<M> {
     /// it may be adopted.
     fn evacuate(&self, block: Block, owner: Owner, is_up: &mut dyn FnMut() -> bool) -> Result<Adoption, Refusal> {
         for index in 0..PAGES_PER_SLOT {
-            let frame = block.frame(index);
             let mut patience = PATIENCE;
             loop {
-                match self.frames.occupant(frame) {
-                    Occupant::Free => break,
-                    Occupant::Page { owner: of, page, .. } if of == owner && page == index => break,
-                    Occupant::Page { pinned: false, .. } if patience > 0 => patience -= 1,
-                    Occupant::Page { pinned: false, .. } => return Ok(Adoption::Busy),
-                    Occupant::Page { .. } | Occupant::Fixed => return Ok(Adoption::Impossible),
+                match self.place_in(block, index, owner) {
+                    Place::Free | Place::Own => break,
+                    Place::Other if patience > 0 => patience -= 1,
+                    Place::Other => return Ok(Adoption::Busy),
+                    Place::Fixed => return Ok(Adoption::Impossible),
                 }
                 if is_up() {
                     return Err(Refusal::Deadline);
                 }
-                match self.with_page_in(frame, |slot, page| slot.evict(page, block)) {
+                match self.with_page_in(block.frame(index), |slot, page| slot.evict(page, block)) {
                     Some(false) => return Ok(Adoption::Impossible),
                     Some(true) => {}
                     None => self.wait(),
@@ -144,11 +163,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     /// Moves 2^`order` pages from `index` on to frames outside of `block`.
     fn evict_to(&mut self, index: usize, order: u32, block: Block) -> bool {
         let Some(first) = self.mm.frames_outside(block, order) else { return false };
-        let mut left = Left::new();
-        if self.migrate(group_of(index).start, Move::new(index, 1 << order, first), &mut left).is_err() {
-            self.mm.frames.free(first, order);
-            return false;
-        }
+        let Ok(left) = self.move_to(index, order, first) else { return false };
         left.into_iter().for_each(|frame| self.mm.frames.free_to_pool(frame));
         true
     }

@@ -8,10 +8,12 @@
 //! ([`super::adopt`]); else a free block; without one, any block that can be emptied of others.
 #![forbid(unsafe_code)]
 
-use crate::mm::address::{Block, Frame, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, VirtAddr};
+use crate::mm::address::{
+    Block, Frame, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, VirtAddr, part_in, slots_of,
+};
 use crate::mm::frame::Home;
 use crate::mm::huge::HugePolicy;
-use crate::mm::huge::adopt::Adoption;
+use crate::mm::huge::adopt::{Adoption, Contents};
 use crate::mm::huge::migrate::Left;
 use crate::mm::mmu::{Attributes, Level, Mmu};
 use crate::mm::slab::Handle;
@@ -105,14 +107,12 @@ impl<M: Mmu> MemoryManager<M> {
         mut each: impl FnMut(VirtAddr, Result<Collapsed, Refusal>),
     ) -> Result<(), MemoryError> {
         let range = check_range(start, length)?;
-        for number in Page(range.start).slot()..Page(range.end - 1).slot() + 1 {
-            let first = number * PAGES_PER_SLOT as u64;
-            let result = if range.start <= first && first + PAGES_PER_SLOT as u64 <= range.end {
-                self.collapse_slot(number, &mut is_up)
-            } else {
-                Err(Refusal::NotCovered)
+        for number in slots_of(&range) {
+            let result = match part_in(&range, number).len() {
+                PAGES_PER_SLOT => self.collapse_slot(number, &mut is_up),
+                _ => Err(Refusal::NotCovered),
             };
-            each(Page(first).start(), result.map_err(|refusal| self.refused(refusal)));
+            each(Page(number * PAGES_PER_SLOT as u64).start(), result.map_err(|refusal| self.refused(refusal)));
         }
         Ok(())
     }
@@ -191,7 +191,7 @@ impl<M: Mmu> MemoryManager<M> {
     /// at anew.
     fn find_home(&self, number: u64, survey: &Survey, is_up: &mut dyn FnMut() -> bool) -> Result<(), Refusal> {
         if let Some(block) = survey.only {
-            return match self.adopt(number, block, is_up)? {
+            return match self.adopt(number, block, |_| true, is_up)? {
                 Adoption::Impossible => Err(Refusal::Pinned),
                 Adoption::Adopted | Adoption::Busy => Ok(()),
             };
@@ -199,8 +199,7 @@ impl<M: Mmu> MemoryManager<M> {
         let best = survey.candidates.iter().max_by_key(|(_, pages)| *pages);
         if let Some(&(block, pages)) = best
             && pages >= MANY
-            && self.contents(number, block).is_some_and(|contents| contents.is_worth())
-            && self.adopt(number, block, is_up)? == Adoption::Adopted
+            && self.adopt(number, block, Contents::is_worth, is_up)? == Adoption::Adopted
         {
             return Ok(());
         }
@@ -209,7 +208,7 @@ impl<M: Mmu> MemoryManager<M> {
         }
         let mut busy = false;
         for &(block, _) in &survey.candidates {
-            match self.adopt(number, block, is_up)? {
+            match self.adopt(number, block, |_| true, is_up)? {
                 Adoption::Adopted => return Ok(()),
                 Adoption::Busy => busy = true,
                 Adoption::Impossible => {}
@@ -254,27 +253,19 @@ impl<M: Mmu> LockedSlot<'_, M> {
     ///
     /// [`Refusal::Pinned`] when one can neither come home nor be there already.
     fn look(&self, table: Frame, survey: &mut Survey) -> Result<(), Refusal> {
-        let frames = &self.mm.frames;
         let next = survey.pages + LOOK;
         if let Some(home) = self.state.home
             && self.has_orphan(home, survey.pages..next)
         {
             return Err(Refusal::Pinned);
         }
-        // Pages are mostly in the block of the one before.
-        let mut last = None;
         let mut index = survey.pages;
         while let Some(away) = self.state.away.next_set(index).filter(|&away| away < next) {
             index = away + 1;
             let (frame, _) =
                 self.mm.machine.read_entry(table, away, Level::Three).leaf().expect("away pages are present");
             let block = frame.block();
-            let pinned = match last {
-                Some((before, pinned)) if before == block => pinned,
-                _ => frames.is_pinned(block),
-            };
-            last = Some((block, pinned));
-            if pinned && frames.pins(frame) > 0 {
+            if self.mm.frames.is_frame_pinned(frame) {
                 let may_stay = self.state.home.is_none() && frame.index() == away;
                 if !may_stay || survey.only.replace(block).is_some_and(|only| only != block) {
                     return Err(Refusal::Pinned);

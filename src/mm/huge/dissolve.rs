@@ -14,8 +14,7 @@ impl<M: Mmu> MemoryManager<M> {
     ///
     /// [`Refusal::Pinned`] while a page at home is pinned; [`Refusal::NoHome`] when there is no home. Nothing changed.
     pub fn dissolve(&self, address: VirtAddr) -> Result<usize, Refusal> {
-        let number = address.page().slot();
-        let slot = self.directory.find(number).map(|handle| LockedSlot::lock(self, number, handle));
+        let slot = LockedSlot::find(self, address.page().slot());
         let result = slot.ok_or(Refusal::NoHome).and_then(|mut slot| slot.split_and_dissolve());
         result.map_err(|refusal| self.refused(refusal))
     }

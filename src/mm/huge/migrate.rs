@@ -35,8 +35,7 @@ impl<M: Mmu> MemoryManager<M> {
 
     fn try_migrate(&self, address: VirtAddr, unit: Unit) -> Result<(), Refusal> {
         let page = address.page();
-        let handle = self.directory.find(page.slot()).ok_or(Refusal::Absent)?;
-        let mut slot = LockedSlot::lock(self, page.slot(), handle);
+        let mut slot = LockedSlot::find(self, page.slot()).ok_or(Refusal::Absent)?;
         let (range, order) = match unit {
             Unit::Page => (page.index()..page.index() + 1, 0),
             Unit::Group => (group_of(page.index()), GROUP_ORDER),
@@ -48,9 +47,7 @@ impl<M: Mmu> MemoryManager<M> {
             return Err(Refusal::Absent);
         }
         let first = self.frames.allocate(order, Class::Movable).ok_or(Refusal::NoFreeFrame)?;
-        let moves = Move::new(range.start, range.len(), first);
-        let mut left = Left::new();
-        slot.migrate(group_of(range.start).start, moves, &mut left).inspect_err(|_| self.frames.free(first, order))?;
+        let left = slot.move_to(range.start, order, first)?;
         // Under the slot's lock: a frame that says it is a page's has that page in it (WA-2).
         self.frames.free_all(&left);
         Ok(())
@@ -58,6 +55,19 @@ impl<M: Mmu> MemoryManager<M> {
 }
 
 impl<M: Mmu> LockedSlot<'_, M> {
+    /// Moves 2^`order` pages of one group, from `index` on, to the frames from `first` on, allocated for this. Returns the frames that
+    /// they were in, the caller's to free while it has the slot.
+    ///
+    /// # Errors
+    ///
+    /// As [`LockedSlot::migrate`]; the frames from `first` on are free.
+    pub(in crate::mm) fn move_to(&mut self, index: usize, order: u32, first: Frame) -> Result<Left, Refusal> {
+        let mut left = Left::new();
+        self.migrate(group_of(index).start, Move::new(index, 1 << order, first), &mut left)
+            .inspect_err(|_| self.mm.frames.free(first, order))?;
+        Ok(left)
+    }
+
     /// **Migrate**: moves pages of the group that begins at index `start`, all present: to frames allocated for this, or to the
     /// pages' own in the home. Puts the frames that they were in into `left`, the caller's to free; what they leave in the home
     /// becomes absent.

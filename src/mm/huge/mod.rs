@@ -35,7 +35,6 @@ mod reclaim;
 mod split;
 
 pub use collapse::Collapsed;
-pub(super) use migrate::Left;
 pub use migrate::Unit;
 pub use policy::{Enabled, FaultMode, HugePolicy, Policy};
 pub(super) use reclaim::Shortage;

@@ -25,7 +25,9 @@ mod settle;
 
 pub use record::PinRecord;
 
-use super::address::{BLOCK_SIZE, Block, Frame, PAGE_SIZE, PAGES_PER_SLOT, Page, PhysAddr, VirtAddr, pages_covering};
+use super::address::{
+    BLOCK_SIZE, Block, Frame, PAGE_SIZE, PAGES_PER_SLOT, Page, PhysAddr, VirtAddr, pages_covering, part_in, slots_of,
+};
 use super::huge::Shortage;
 use super::mmu::{Access, Mmu};
 use super::slab::Handle;
@@ -64,14 +66,14 @@ impl PinRequest {
         PinRequest { long: true, ..self }
     }
 
-    /// Whether pages may have to move first.
-    fn moves(&self) -> bool {
-        self.long || self.below.is_some()
-    }
-
     /// Below `limit`.
     pub const fn below(self, limit: PhysAddr) -> Self {
         PinRequest { below: Some(limit), ..self }
+    }
+
+    /// Whether pages may have to move first.
+    fn moves(&self) -> bool {
+        self.long || self.below.is_some()
     }
 }
 
@@ -202,13 +204,11 @@ impl<M: Mmu> MemoryManager<M> {
     /// says by now (Linux: GUP-fast).
     #[inline]
     fn pin_present(&self, pages: Range<u64>, making: &Making<'_>) -> usize {
-        let page = Page(pages.start);
-        match self.directory.find(page.slot()) {
-            Some(handle) if !making.request.moves() => {
-                LockedSlot::lock(self, page.slot(), handle).pin(&pages, Access::READ_WRITE, making.last).unwrap_or(0)
-            }
-            _ => 0,
+        if making.request.moves() {
+            return 0;
         }
+        let slot = LockedSlot::find(self, Page(pages.start).slot());
+        slot.and_then(|mut slot| slot.pin(&pages, Access::READ_WRITE, making.last)).unwrap_or(0)
     }
 
     /// Does what is in the way of pinning the first of `pages`, or pins some. Returns how many.
@@ -269,9 +269,10 @@ impl<M: Mmu> MemoryManager<M> {
         }
         let mut pages = page.0..end;
         if making.request.moves() && slot.leaf(page.index()).is_some() {
-            let stay = slot.staying(slot.part(&pages), making);
+            let part = part_in(&pages, page.slot());
+            let stay = slot.staying(part.clone(), making);
             if stay == 0 {
-                let whole = slot.part(&pages).len() == PAGES_PER_SLOT && self.policy.allows(region.policy);
+                let whole = part.len() == PAGES_PER_SLOT && self.policy.allows(region.policy);
                 return Ok(Step::Settle { whole: whole && making.request.long });
             }
             pages.end = page.0 + stay as u64;
@@ -301,7 +302,7 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Offers the slots of `pages` to idle time, which leaves homes with pinned frames alone.
     fn resume(&self, pages: Range<u64>) {
-        for (number, handle) in self.directory.slots(Page(pages.start).slot()..Page(pages.end - 1).slot() + 1) {
+        for (number, handle) in self.directory.slots(slots_of(&pages)) {
             let mut slot = LockedSlot::lock(self, number, handle);
             if let (Mapping::Table(_), Some(_)) = (slot.state.mapping, slot.state.home) {
                 slot.offer();
@@ -342,16 +343,10 @@ impl<M: Mmu> MemoryManager<M> {
 }
 
 impl<M: Mmu> LockedSlot<'_, M> {
-    /// The indices of `pages`, which begin in this slot, as far as they are in it.
-    fn part(&self, pages: &Range<u64>) -> Range<usize> {
-        let first = Page(pages.start).index();
-        first..(first + (pages.end - pages.start) as usize).min(PAGES_PER_SLOT)
-    }
-
     /// Pins the first of `pages`, all that are mapped for `access` up to the end of the block or group that the first is in, and
     /// writes them down for as long as `record` has room. Returns how many; `None` when the first is not mapped so.
     fn pin(&mut self, pages: &Range<u64>, access: Access, record: &PinRecord) -> Option<usize> {
-        let part = self.part(pages);
+        let part = part_in(pages, self.number);
         let permitted = |index| self.leaf(index).filter(|(_, attributes)| attributes.permits(access));
         let (frame, _) = permitted(part.start)?;
         let frames = &self.mm.frames;

@@ -5,10 +5,9 @@
 use super::{Making, PinError, PinRecord, PinRequest};
 use crate::mm::address::{Frame, GROUP_ORDER, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
 use crate::mm::frame::Class;
-use crate::mm::huge::Left;
 use crate::mm::mmu::Mmu;
 use crate::mm::slot::{LockedSlot, Mapping};
-use crate::mm::table::update::{Move, group_of};
+use crate::mm::table::update::group_of;
 use crate::mm::{MemoryManager, Refusal};
 use core::ops::Range;
 
@@ -85,34 +84,28 @@ impl<M: Mmu> MemoryManager<M> {
             None => self.frames.allocate(order, request.class()),
         };
         let first = first.ok_or(Refusal::NoFreeFrame)?;
-        let (index, count) = (page.index(), 1 << order);
-        let mut left = Left::new();
-        let moved = match self.directory.find(page.slot()) {
-            None => Ok(false),
-            Some(handle) => {
-                let mut slot = LockedSlot::lock(self, page.slot(), handle);
-                let present = slot.state.present.all_in(index..index + count);
-                if present && !(index..index + count).any(|index| slot.may_stay(index, request)) {
-                    let moves = Move::new(index, count, first);
-                    let moved = slot.migrate(group_of(index).start, moves, &mut left).map(|()| true);
-                    self.frames.free_all(&left);
-                    moved
-                } else {
-                    Ok(false)
-                }
+        let pages = page.index()..page.index() + (1 << order);
+        match LockedSlot::find(self, page.slot()) {
+            Some(mut slot)
+                if slot.state.present.all_in(pages.clone())
+                    && !pages.clone().any(|index| slot.may_stay(index, request)) =>
+            {
+                let left = slot.move_to(pages.start, order, first)?;
+                self.frames.free_all(&left);
+                Ok(true)
             }
-        };
-        if moved != Ok(true) {
-            self.frames.free(first, order);
+            _ => {
+                self.frames.free(first, order);
+                Ok(false)
+            }
         }
-        moved
     }
 
     /// Whether the frame of `page` is pinned for long already, and can be reached: it does not matter then that it is pinned
     /// once more.
     fn is_held_for_long(&self, page: Page, request: PinRequest) -> bool {
-        let Some(handle) = self.directory.find(page.slot()) else { return false };
-        let Some((frame, _)) = LockedSlot::lock(self, page.slot(), handle).leaf(page.index()) else { return false };
+        let leaf = LockedSlot::find(self, page.slot()).and_then(|slot| slot.leaf(page.index()));
+        let Some((frame, _)) = leaf else { return false };
         let holds = |record: &PinRecord| {
             record.is_long() && record.iter().any(|(first, count)| (first.0..first.0 + count as u64).contains(&frame.0))
         };

@@ -146,7 +146,7 @@ pub fn update_pages<M: Mmu>(
         let group = group_of(index);
         let part = index..group.end.min(range.end);
         index = part.end;
-        let contiguous = is_contiguous(place(group.start).read(machine));
+        let contiguous = place(group.start).read(machine).is_contiguous();
         if contiguous && part != group {
             unfold(machine, counters, group, part, place, change, pending);
             continue;
@@ -358,8 +358,4 @@ pub fn install_pages<M: Mmu>(machine: &M, table: Frame, range: Range<usize>, fra
 pub fn group_of(index: usize) -> Range<usize> {
     let start = index & !(PAGES_PER_GROUP - 1);
     start..start + PAGES_PER_GROUP
-}
-
-fn is_contiguous(entry: Entry) -> bool {
-    matches!(entry, Entry::Page { contiguous: true, .. })
 }
