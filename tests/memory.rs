@@ -10,7 +10,7 @@ use ashlar::mm::frame::Class;
 use ashlar::mm::huge::{Enabled, FaultMode, HugePolicy};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::{FaultError, MapRequest, MemoryError};
-use world::{MIB, World, assert_filled, fill, sizes};
+use world::{MIB, World, assert_filled, block, fill, sizes};
 
 fn world() -> World {
     World::new(32 * MIB, 2, 1)
@@ -127,16 +127,9 @@ fn a_region_smaller_than_a_slot_gets_groups() {
     world.check();
 }
 
-fn full_block(world: &World) -> VirtAddr {
-    let start = world.map(BLOCK_SIZE);
-    fill(world, start);
-    assert!(world.mm.is_huge(start));
-    start
-}
-
 fn release_splits_and_the_same_frame_comes_back() {
     let world = world();
-    let start = full_block(&world);
+    let start = block(&world);
     let machine = world.mm.machine();
     let hole = start + 100 * PAGE_SIZE as u64;
     let frame = machine.translate(hole);
@@ -156,7 +149,7 @@ fn release_splits_and_the_same_frame_comes_back() {
 
 fn unmap_of_a_part_keeps_the_rest() {
     let world = world();
-    let start = full_block(&world);
+    let start = block(&world);
     let hole = start + 200 * PAGE_SIZE as u64;
     world.mm.unmap(hole, 3 * PAGE_SIZE).expect("a sound range");
     assert_eq!(world.mm.counters().thp_split_pmd_unmap.get(), 1);
@@ -173,7 +166,7 @@ fn unmap_of_a_part_keeps_the_rest() {
 
 fn protect_of_a_part_splits_and_heals() {
     let world = world();
-    let start = full_block(&world);
+    let start = block(&world);
     let part = start + 64 * PAGE_SIZE as u64;
     world.mm.protect(part, PAGE_SIZE, Access::READ).expect("mapped");
     assert_eq!(world.mm.counters().thp_split_pmd_protect.get(), 1);
@@ -192,7 +185,7 @@ fn protect_of_a_part_splits_and_heals() {
 
 fn protect_of_whole_slots_keeps_the_block() {
     let world = world();
-    let start = full_block(&world);
+    let start = block(&world);
     for access in [Access::READ, Access::NONE, Access::READ_EXECUTE, Access::READ_WRITE] {
         world.mm.protect(start, BLOCK_SIZE, access).expect("mapped");
         assert!(world.mm.is_huge(start));
@@ -208,7 +201,7 @@ fn protect_of_whole_slots_keeps_the_block() {
 fn release_of_everything_frees_the_block() {
     let world = world();
     let before = world.mm.frames().statistics().free_blocks();
-    let start = full_block(&world);
+    let start = block(&world);
     assert_eq!(world.mm.counters().thp_split_pmd.get(), 0);
     world.mm.release(start, BLOCK_SIZE).expect("mapped");
     assert_eq!(world.mm.counters().thp_split_pmd.get(), 0, "nothing is left that a split would serve");
@@ -422,7 +415,7 @@ fn names_the_largest_holders_of_memory() {
 
 fn describes_an_address() {
     let world = world();
-    let start = full_block(&world);
+    let start = block(&world);
     world.mm.release(start, PAGE_SIZE).expect("mapped");
     let mut text = alloc::string::String::new();
     world.mm.describe(start, &mut text).expect("a string takes all");

@@ -14,17 +14,13 @@ use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::{PinError, PinId, PinRequest};
 use ashlar::mm::{FaultError, MapRequest, Refusal};
 use core::ops::Range;
-use world::{MIB, World, assert_filled, fill};
+use world::{MIB, World, assert_filled, block, collapse, page, scattered};
 
 const READ: PinRequest = PinRequest::new();
 const WRITE: PinRequest = READ.write();
 
 fn world() -> World {
     World::new(32 * MIB, 2, 1)
-}
-
-fn page(start: VirtAddr, index: u64) -> VirtAddr {
-    start + index * PAGE_SIZE as u64
 }
 
 fn pin(world: &World, start: VirtAddr, pages: usize, request: PinRequest) -> PinId {
@@ -37,26 +33,6 @@ fn extents(world: &World, pin: &PinId) -> Vec<Range<PhysAddr>> {
 
 fn length(extents: &[Range<PhysAddr>]) -> u64 {
     extents.iter().map(|extent| extent.end - extent.start).sum()
-}
-
-fn block(world: &World) -> VirtAddr {
-    let start = world.map(BLOCK_SIZE);
-    fill(world, start);
-    assert!(world.mm.is_huge(start));
-    start
-}
-
-fn scattered(world: &World) -> VirtAddr {
-    world.mm.policy().set_enabled(Enabled::Never);
-    let start = world.map(BLOCK_SIZE);
-    fill(world, start);
-    start
-}
-
-fn collapse(world: &World, start: VirtAddr) -> Result<Collapsed, Refusal> {
-    let mut results = Vec::new();
-    world.mm.collapse(start, BLOCK_SIZE, || false, |_, result| results.push(result)).expect("a sound range");
-    results[0]
 }
 
 fn pages_are_faulted_in_and_the_extents_are_theirs() {

@@ -7,10 +7,11 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use ashlar::arch::sim::{AccessError, SimConfig, SimFault, SimMachine};
-use ashlar::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
-use ashlar::mm::frame::{Frames, MemoryMap};
+use ashlar::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, PhysAddr, VirtAddr};
+use ashlar::mm::frame::{Class, Frames, MemoryMap};
+use ashlar::mm::huge::{Collapsed, Enabled};
 use ashlar::mm::report::Usage;
-use ashlar::mm::{FaultError, MapRequest, MemoryManager};
+use ashlar::mm::{FaultError, MapRequest, MemoryManager, Refusal};
 
 /// Bytes in a mebibyte.
 pub const MIB: usize = 1 << 20;
@@ -115,4 +116,51 @@ pub fn assert_filled(world: &World, start: VirtAddr, zero: core::ops::Range<u64>
         let at = start + page * PAGE_SIZE as u64;
         assert_eq!(world.get(at + 8 * (page % 512)), expected, "page {page}");
     }
+}
+
+/// The page `index` pages after `start`.
+pub fn page(start: VirtAddr, index: u64) -> VirtAddr {
+    start + index * PAGE_SIZE as u64
+}
+
+/// A slot that was filled and is a block.
+pub fn block(world: &World) -> VirtAddr {
+    let start = world.map(BLOCK_SIZE);
+    fill(world, start);
+    assert!(world.mm.is_huge(start));
+    start
+}
+
+/// A slot that was filled and is of single pages, wherever there were frames.
+pub fn scattered(world: &World) -> VirtAddr {
+    world.mm.policy().set_enabled(Enabled::Never);
+    let start = world.map(BLOCK_SIZE);
+    let (blocks, groups, pages) = sizes(world);
+    fill(world, start);
+    assert_eq!(sizes(world), (blocks, groups, pages + 512));
+    start
+}
+
+/// Collapses the slot at `start`.
+pub fn collapse(world: &World, start: VirtAddr) -> Result<Collapsed, Refusal> {
+    let mut results = Vec::new();
+    world.mm.collapse(start, BLOCK_SIZE, || false, |_, result| results.push(result)).expect("a sound range");
+    assert_eq!(results.len(), 1);
+    results[0]
+}
+
+/// Takes every frame that is free.
+pub fn take_all(world: &World) -> Vec<Frame> {
+    core::iter::from_fn(|| world.mm.frames().allocate(0, Class::Movable)).collect()
+}
+
+/// Gives back what [`take_all`] took.
+pub fn give_back(world: &World, taken: Vec<Frame>) {
+    taken.into_iter().for_each(|frame| world.mm.frames().free(frame, 0));
+    world.check();
+}
+
+/// Bytes that the machine has copied.
+pub fn copied(world: &World) -> u64 {
+    world.mm.machine().counters().copied_bytes
 }
