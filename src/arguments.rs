@@ -1,11 +1,12 @@
 //! Boot arguments: `key=value` words of the device tree's `/chosen/bootargs`.
 //!
 //! Words are separated by blanks; double quotes around a word or around its value keep blanks (`query="two words"`,
-//! `"query=two words"`). There is no escape for a double quote. The kernel's own keys are in [`KEYS`]; of a key given
-//! twice the last counts. Every other word is the application's.
+//! `"query=two words"`). There is no escape for a double quote. The kernel's own keys are in [`KEYS`], and
+//! the [knobs](KNOBS) of the policy for huge pages are keys as well; of a key given twice the last counts.
+//! Every other word is the application's.
 #![forbid(unsafe_code)]
 
-use crate::mm::huge::{Enabled, FaultMode};
+use crate::mm::huge::{KNOBS, PolicyError, Settings};
 use arrayvec::ArrayVec;
 use core::fmt;
 use log::LevelFilter;
@@ -33,31 +34,6 @@ pub const KEYS: &[Key] = &[
         set: |arguments, value| store(&mut arguments.semihosting, switch(value)),
     },
     Key {
-        name: "transparent_hugepage",
-        allowed: "always, madvise, never",
-        set: |arguments, value| {
-            let choice = match value {
-                "always" => Some(Enabled::Always),
-                "madvise" => Some(Enabled::Madvise),
-                "never" => Some(Enabled::Never),
-                _ => None,
-            };
-            store(&mut arguments.transparent_hugepage, choice)
-        },
-    },
-    Key {
-        name: "fault",
-        allowed: "adaptive, eager",
-        set: |arguments, value| {
-            let choice = match value {
-                "adaptive" => Some(FaultMode::Adaptive),
-                "eager" => Some(FaultMode::Eager),
-                _ => None,
-            };
-            store(&mut arguments.fault, choice)
-        },
-    },
-    Key {
         name: "overcommit",
         allowed: "on, off",
         set: |arguments, value| store(&mut arguments.overcommit, switch(value)),
@@ -78,10 +54,8 @@ pub struct Arguments<'a> {
     /// Whether there is a host that answers semihosting calls. `semihosting=`, default off: without one the
     /// instruction is undefined.
     pub semihosting: bool,
-    /// `transparent_hugepage=`.
-    pub transparent_hugepage: Enabled,
-    /// `fault=`.
-    pub fault: FaultMode,
+    /// The global policy for huge pages: its knobs are keys.
+    pub policy: Settings,
     /// Whether more memory may be mapped than there is RAM. `overcommit=`, default off.
     pub overcommit: bool,
     /// Directory of the host for output files. `out=`.
@@ -157,17 +131,20 @@ impl<'a> Arguments<'a> {
             text,
             log: LevelFilter::Warn,
             semihosting: false,
-            transparent_hugepage: Enabled::default(),
-            fault: FaultMode::default(),
+            policy: Settings::DEFAULT,
             overcommit: false,
             out: None,
             warnings: ArrayVec::new(),
         };
         for argument in words(text) {
-            let Some(key) = known(argument.key) else { continue };
-            if !argument.value.is_some_and(|value| (key.set)(&mut arguments, value)) {
-                arguments.warn(ArgumentWarning::Value { argument, allowed: key.allowed });
-            }
+            // A key without a value has a value that nothing takes.
+            let value = argument.value.unwrap_or_default();
+            let allowed = match (known(argument.key), arguments.policy.set(argument.key, value)) {
+                (Some(key), _) if argument.value.is_none() || !(key.set)(&mut arguments, value) => key.allowed,
+                (None, Err(PolicyError::Value { allowed, .. })) => allowed,
+                _ => continue,
+            };
+            arguments.warn(ArgumentWarning::Value { argument, allowed });
         }
         if let Some(text) = unclosed_quote(text) {
             arguments.warn(ArgumentWarning::Quote { text });
@@ -177,7 +154,7 @@ impl<'a> Arguments<'a> {
 
     /// The words that are the application's, in their order.
     pub fn application(&self) -> impl Iterator<Item = Argument<'a>> + use<'a> {
-        words(self.text).filter(|argument| known(argument.key).is_none())
+        words(self.text).filter(|argument| known(argument.key).is_none() && !is_knob(argument.key))
     }
 
     fn warn(&mut self, warning: ArgumentWarning<'a>) {
@@ -187,6 +164,10 @@ impl<'a> Arguments<'a> {
 
 fn known(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
+}
+
+fn is_knob(name: &str) -> bool {
+    KNOBS.iter().any(|knob| knob.name == name)
 }
 
 fn store<T>(field: &mut T, value: Option<T>) -> bool {

@@ -3,14 +3,20 @@
 
 extern crate alloc;
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use ashlar::arguments::{Arguments, KEYS};
-use ashlar::mm::huge::{Enabled, FaultMode};
+use ashlar::mm::huge::{KNOBS, Settings};
 use log::LevelFilter;
 
 fn application(text: &str) -> Vec<String> {
     Arguments::parse(text).application().map(|argument| argument.to_string()).collect()
+}
+
+fn value(text: &str, knob: &str) -> u16 {
+    let settings = Arguments::parse(text).policy;
+    settings.iter().find(|(name, _)| *name == knob).expect("there is such a knob").1
 }
 
 fn warnings(text: &str) -> Vec<String> {
@@ -22,8 +28,7 @@ fn nothing_means_defaults() {
         let arguments = Arguments::parse(text);
         assert_eq!(arguments.log, LevelFilter::Warn);
         assert!(!arguments.semihosting && !arguments.overcommit);
-        assert_eq!(arguments.transparent_hugepage, Enabled::Always);
-        assert_eq!(arguments.fault, FaultMode::Adaptive);
+        assert_eq!(arguments.policy, Settings::DEFAULT);
         assert_eq!(arguments.out, None);
         assert!(arguments.warnings.is_empty());
         assert_eq!(arguments.application().count(), 0);
@@ -31,26 +36,54 @@ fn nothing_means_defaults() {
 }
 
 fn every_key_is_read() {
-    let text = "log=trace semihosting=on transparent_hugepage=madvise fault=eager overcommit=on out=/tmp/a=b";
+    let policy = "transparent_hugepage=madvise defrag=defer+madvise max_ptes_none=511 shrink_underused=0 khugepaged=off \
+                  khugepaged_budget=20 fault=eager";
+    let text = format!("log=trace semihosting=on {policy} overcommit=on out=/tmp/a=b");
+    let text = text.as_str();
     let arguments = Arguments::parse(text);
     assert_eq!(arguments.log, LevelFilter::Trace);
     assert!(arguments.semihosting && arguments.overcommit);
-    assert_eq!(arguments.transparent_hugepage, Enabled::Madvise);
-    assert_eq!(arguments.fault, FaultMode::Eager);
+    assert_eq!(value(text, "transparent_hugepage"), 1);
+    assert_eq!(value(text, "defrag"), 2);
+    assert_eq!(value(text, "max_ptes_none"), 511);
+    assert_eq!(value(text, "khugepaged_budget"), 20);
+    assert_eq!((value(text, "shrink_underused"), value(text, "khugepaged"), value(text, "fault")), (0, 0, 1));
     assert_eq!(arguments.out, Some("/tmp/a=b"));
     assert!(arguments.warnings.is_empty());
     assert_eq!(arguments.application().count(), 0);
-    for key in KEYS {
-        assert!(text.contains(key.name), "{} is not in this test", key.name);
+    for name in KEYS.iter().map(|key| key.name).chain(KNOBS.iter().map(|knob| knob.name)) {
+        assert!(text.contains(name), "{name} is not in this test");
     }
 }
 
 fn every_allowed_value_is_allowed() {
-    for key in KEYS.iter().filter(|key| key.name != "out") {
-        for value in key.allowed.split(", ") {
-            assert_eq!(warnings(&(key.name.to_string() + "=" + value)), [""; 0]);
+    let keys = KEYS.iter().map(|key| (key.name, key.allowed)).chain(KNOBS.iter().map(|knob| (knob.name, knob.allowed)));
+    for (name, allowed) in keys.filter(|(name, _)| *name != "out") {
+        for value in allowed.split(", ").flat_map(|values| values.split(" to ")) {
+            assert_eq!(warnings(&(name.to_string() + "=" + value)), [""; 0]);
         }
     }
+}
+
+fn values_out_of_range_are_refused_and_the_default_is_kept() {
+    for value in ["512", "-1", "+1", "65536", "x", "", "0 to 511", "0x10"] {
+        let text = format!("max_ptes_none=\"{value}\"");
+        let warning = format!("boot argument max_ptes_none={value} is ignored: max_ptes_none takes 0 to 511");
+        assert_eq!(warnings(&text), [warning]);
+        assert_eq!(Arguments::parse(&text).policy, Settings::DEFAULT);
+    }
+    assert_eq!(warnings("khugepaged_budget=101").len() + warnings("defrag=madvise+defer defrag").len(), 3);
+}
+
+fn policy_is_set_by_name() {
+    let mut settings = Settings::DEFAULT;
+    assert_eq!(settings.set("max_ptes_none", "5"), Ok(()));
+    let error = settings.set("defrag", "often").expect_err("no such value");
+    assert_eq!(error.to_string(), "defrag takes always, defer, defer+madvise, madvise, never");
+    let error = settings.set("max_ptes_nun", "5").expect_err("no such policy");
+    assert!(error.to_string().starts_with("no such policy; there are transparent_hugepage defrag"));
+    let changed: Vec<_> = settings.iter().zip(Settings::DEFAULT.iter()).filter(|(now, before)| now != before).collect();
+    assert_eq!(changed, [(("max_ptes_none", 5), ("max_ptes_none", 64))]);
 }
 
 fn the_last_of_a_key_counts() {
@@ -75,7 +108,7 @@ fn warnings_name_argument_and_values() {
         warnings(text),
         ["boot argument transparent_hugepage=sometimes is ignored: transparent_hugepage takes always, madvise, never"]
     );
-    assert_eq!(Arguments::parse(text).transparent_hugepage, Enabled::Always);
+    assert_eq!(Arguments::parse(text).policy, Settings::DEFAULT);
     assert_eq!(warnings("semihosting"), ["boot argument semihosting is ignored: semihosting takes on, off"]);
     assert_eq!(warnings("out="), ["boot argument out= is ignored: out takes a directory of the host"]);
     // The application does not see a word of the kernel's, misspelt value or not.
@@ -98,6 +131,8 @@ ashlar_test::tests! {
     nothing_means_defaults,
     every_key_is_read,
     every_allowed_value_is_allowed,
+    values_out_of_range_are_refused_and_the_default_is_kept,
+    policy_is_set_by_name,
     the_last_of_a_key_counts,
     quotes_keep_blanks,
     warnings_name_argument_and_values,

@@ -281,7 +281,7 @@ fn zero_pages_are_given_back_before_anything_dies() {
         world.put(other + page * PAGE_SIZE as u64, page + 1);
     }
     assert!(!world.mm.is_huge(start));
-    assert_eq!(world.mm.counters().thp_underused_split_page.get(), 511);
+    assert_eq!(world.mm.counters().zero_pages_released.get(), 511);
     assert_eq!(world.mm.counters().thp_split_pmd_underused.get(), 1);
     assert_eq!(world.get(start + 5 * PAGE_SIZE as u64), 99);
     assert!((0..500).all(|page| world.get(other + page * PAGE_SIZE as u64) == page + 1));

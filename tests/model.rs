@@ -338,6 +338,7 @@ fn agrees_when_memory_is_short() {
         "thp_split_page",
         "thp_split_page_failed",
         "thp_underused_split_page",
+        "zero_pages_released",
         "thp_fault_fallback",
         "group_fault_fallback",
         "collapse",

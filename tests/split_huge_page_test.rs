@@ -57,7 +57,7 @@ mod guest {
         let request = MapRequest::new(BLOCK_SIZE).policy(HugePolicy::Never);
         let mut other = Mapping::new(request).expect("RAM has room");
         fill(&mut other, 0..1);
-        let (before, given) = (usage().mapped_bytes(), counter("thp_underused_split_page").expect("it is counted"));
+        let (before, given) = (usage().mapped_bytes(), counter("zero_pages_released").expect("it is counted"));
 
         let taken = hoard();
         let mut pages = 1;
@@ -71,7 +71,7 @@ mod guest {
         let after = usage().mapped_bytes();
         let least = PAGES - kept.len() - SLOTS;
         assert!(after + least * PAGE_SIZE <= before + pages * PAGE_SIZE, "{after} bytes are mapped, {before} were");
-        assert!(counter("thp_underused_split_page") >= Some(given + least as u64));
+        assert!(counter("zero_pages_released") >= Some(given + least as u64));
         for page in 0..PAGES {
             let there = readable(pointer(&mapping, page * PAGE_SIZE)).is_some();
             assert!(there || !kept.contains(&page), "page {page} is not zero, and stays");

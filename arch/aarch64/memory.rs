@@ -60,8 +60,7 @@ pub(super) unsafe fn start(free: &mut MemoryMap, arguments: &Arguments<'_>) -> R
     let frames = unsafe { Frames::new(&machine, free) }.map_err(StartError::Frames)?;
     let manager = MemoryManager::new(machine, frames).map_err(StartError::Root)?;
     let manager = MANAGER.call_once(|| manager);
-    manager.policy().set_enabled(arguments.transparent_hugepage);
-    manager.policy().set_fault_mode(arguments.fault);
+    manager.policy().apply(&arguments.policy);
     manager.set_overcommit(arguments.overcommit);
     use_root(manager.root());
     Ok(())

@@ -86,6 +86,11 @@ impl Directory {
         })
     }
 
+    /// All slots, in order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u64, Handle<Slot>)> + '_ {
+        self.slots(0..(ENTRIES * ENTRIES) as u64)
+    }
+
     /// Frames that the directory takes.
     #[cfg(feature = "sim")]
     pub(super) fn frames(&self) -> usize {

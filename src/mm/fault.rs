@@ -25,13 +25,15 @@ pub(super) struct Target<'m> {
     pub(super) covered: Range<usize>,
     /// The region covers the slot before this one as well.
     pub(super) continues: bool,
-    /// The region asked for blocks.
-    pub(super) asks: bool,
     /// Blocks and groups may be used.
     pub(super) huge: bool,
     pub(super) handle: Handle<Slot>,
     pub(super) slot: &'m Slot,
     pub(super) epoch: u32,
+    /// The region's wish.
+    pub(super) wish: HugePolicy,
+    /// It may still wait for a block to be made free.
+    pub(super) patient: bool,
 }
 
 impl Target<'_> {
@@ -56,6 +58,8 @@ pub(super) enum Attempt {
     Retry,
     /// No frame is free.
     NoMemory,
+    /// No block is free, and the policy is to wait for one.
+    Compact,
     /// A block is to be zeroed, outside the slot's lock, and mapped with its deposit.
     Fill(Block, Frame),
 }
@@ -68,7 +72,7 @@ impl<M: Mmu> MemoryManager<M> {
     /// The address is in no region, the region does not allow the access, or there is no memory left: no free frame, no
     /// absent one to take back, no zero page.
     pub fn fault(&self, address: VirtAddr, access: Access) -> Result<(), FaultError> {
-        match self.try_fault(address, access)? {
+        match self.try_fault(address, access, true)? {
             Attempt::Done => Ok(()),
             attempt => self.fault_again(address, access, attempt),
         }
@@ -80,9 +84,16 @@ impl<M: Mmu> MemoryManager<M> {
     fn fault_again(&self, address: VirtAddr, access: Access, first: Attempt) -> Result<(), FaultError> {
         let mut attempt = first;
         let mut shortage = Shortage::new();
+        let mut patient = true;
         loop {
             match attempt {
                 Attempt::Done => return Ok(()),
+                // Made or not, it is not waited for again: others may be faster.
+                Attempt::Compact => {
+                    patient = false;
+                    let _stall = self.pressure.stall();
+                    self.compact_directly();
+                }
                 Attempt::Retry => {
                     self.counters.fault_retry.increment();
                     self.wait();
@@ -94,13 +105,13 @@ impl<M: Mmu> MemoryManager<M> {
                     return Err(FaultError::OutOfMemory { address });
                 }
             }
-            attempt = self.try_fault(address, access)?;
+            attempt = self.try_fault(address, access, patient)?;
         }
     }
 
     #[inline]
-    fn try_fault(&self, address: VirtAddr, access: Access) -> Result<Attempt, FaultError> {
-        match self.target(address, access) {
+    fn try_fault(&self, address: VirtAddr, access: Access, patient: bool) -> Result<Attempt, FaultError> {
+        match self.target(address, access, patient) {
             Ok(target) => Ok(self.attempt(&target)),
             Err(NoTarget::NoMemory) => Ok(Attempt::NoMemory),
             Err(NoTarget::Error(error)) => Err(error),
@@ -139,7 +150,7 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Looks up the region and the slot, and makes the slot's record if this is its first touch.
     #[inline]
-    fn target(&self, address: VirtAddr, access: Access) -> Result<Target<'_>, NoTarget> {
+    fn target(&self, address: VirtAddr, access: Access, patient: bool) -> Result<Target<'_>, NoTarget> {
         if address.0 >= LOWER_END {
             return Err(NoTarget::Error(FaultError::NoRegion { address }));
         }
@@ -164,11 +175,12 @@ impl<M: Mmu> MemoryManager<M> {
             attributes: Attributes::new(region.access),
             covered: range.start.saturating_sub(first) as usize..(end - first) as usize,
             continues: range.start + PAGES_PER_SLOT as u64 <= first,
-            asks: region.policy == HugePolicy::Always,
             huge: self.policy.allows(region.policy),
             handle,
             slot,
             epoch: slot.epoch(),
+            wish: region.policy,
+            patient,
         })
     }
 
@@ -207,6 +219,9 @@ impl<M: Mmu> MemoryManager<M> {
         if let Some((_, attributes)) = slot.leaf(target.page.index()) {
             if attributes.permits(target.access) {
                 self.counters.spurious_fault.increment();
+            } else if attributes.access.permits(target.access) {
+                slot.set_accessed(target.page.index(), true);
+                self.counters.access_flag_fault.increment();
             } else {
                 // The region allows it, so an operation that changed the region is still to come to this slot.
                 slot.protect(target.covered.clone(), target.attributes);

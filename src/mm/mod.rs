@@ -16,6 +16,7 @@
 //! | [`walk`] | looks at what is mapped, by address and by frame |
 //! | [`space`] | operations on ranges |
 //! | `fault`, `touch` | from an address to its slot; what a touch maps there |
+//! | [`pressure`] | time lost for want of memory; the application's part in giving it back |
 //! | `idle` | what idle cores do: zeroing ahead, filling what is in use by half |
 //! | [`stats`], [`report`] | what it says of itself |
 //!
@@ -35,6 +36,7 @@ mod idle;
 pub mod mmu;
 pub mod object;
 pub mod pin;
+pub mod pressure;
 mod refusal;
 pub mod region_map;
 pub mod report;
@@ -57,11 +59,12 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use directory::Directory;
 use frame::{Class, Frames};
-use huge::Policy;
+use huge::{Background, Policy};
 use idle::Idle;
 use mmu::{Access, Mmu};
 use object::Object;
 use pin::PinRecord;
+use pressure::Pressure;
 use region_map::RegionMap;
 use slab::Slab;
 use slot::Slot;
@@ -89,6 +92,8 @@ pub struct MemoryManager<M: Mmu> {
     /// Held while a GiB of addresses gets its level-1 entry and its part of the directory.
     opening: Ranked<()>,
     idle: Idle,
+    background: Background,
+    pressure: Pressure,
     policy: Policy,
     counters: Counters,
     overcommit: AtomicBool,
@@ -236,6 +241,8 @@ impl<M: Mmu> MemoryManager<M> {
             directory: Directory::new(),
             opening: Ranked::new(Rank::Directory, ()),
             idle: Idle::new(),
+            background: Background::new(),
+            pressure: Pressure::new(),
             policy: Policy::default(),
             counters: Counters::default(),
             overcommit: AtomicBool::new(false),
@@ -260,6 +267,11 @@ impl<M: Mmu> MemoryManager<M> {
     /// Who gets blocks, and when.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Memory pressure: time lost, and the application's listener.
+    pub fn pressure(&self) -> &Pressure {
+        &self.pressure
     }
 
     /// Counts `refusal`, for who says it.

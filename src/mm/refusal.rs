@@ -43,6 +43,8 @@ refusals! {
     Empty, refused_empty, "no page is present";
     /// A page is absent, and is not to be filled.
     Absent, refused_absent, "a page is absent";
+    /// A page was released by the application, and is not to be filled unless it asks for that.
+    Released, refused_released, "a page was released";
     /// A page is not at home.
     Away, refused_away, "a page is away from home";
     /// The slot has no home (or, to one that must not split it, is mapped as a block): there is nothing to give up.

@@ -14,6 +14,7 @@
 //! - **SL-7** A group in `zeroed` has no page present, and its frames in the home hold zeros: idle time zeroed them. A page
 //!   that is mapped there drops the mark, and so does the end of the home.
 //! - **SL-8** A home with absent frames waits in the deferred queue, so that memory that is short finds them; one without does not.
+//! - **SL-9** The access flag of a present page is clear only where nothing may touch the page, or while the slot is `sampled`.
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
@@ -58,6 +59,10 @@ pub struct SlotState {
     pub(super) filling: bool,
     /// The slot is among those that idle time looks at, or on its way back there.
     pub(super) offered: bool,
+    /// It is a candidate for background collapse, or on its way back there.
+    pub(super) nominated: bool,
+    /// Access flags of its pages may be clear: it is looked at how hot it is.
+    pub(super) sampled: bool,
 }
 
 impl SlotState {
@@ -111,6 +116,8 @@ pub struct Slot {
     epoch: AtomicU32,
     /// Which 2 MiB of addresses; written once, before anyone can find the record.
     number: AtomicU64,
+    /// The next one of those that are candidates for background collapse, by its handle; 0 for none.
+    pub(super) next: AtomicU32,
     state: Ranked<SlotState>,
 }
 
@@ -119,6 +126,7 @@ impl Default for Slot {
         Slot {
             epoch: AtomicU32::new(0),
             number: AtomicU64::new(0),
+            next: AtomicU32::new(0),
             state: Ranked::new(Rank::Slot, SlotState::default()),
         }
     }
@@ -237,6 +245,10 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
 
     pub(super) fn epoch(&self) -> u32 {
         self.slot.epoch()
+    }
+
+    pub(super) fn record(&self) -> &'m Slot {
+        self.slot
     }
 
     /// Tells faults under way that what they know of the regions is old.
@@ -417,8 +429,9 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Unmaps everything: the descriptor goes at once, then the home, the away frames and the table.
     fn clear_all(&mut self) {
         let mut pending = Pending::new();
-        let offered = self.state.offered;
-        let state = core::mem::replace(&mut *self.state, SlotState { offered, ..SlotState::default() });
+        let SlotState { offered, nominated, sampled, .. } = *self.state;
+        let left = SlotState { offered, nominated, sampled, ..SlotState::default() };
+        let state = core::mem::replace(&mut *self.state, left);
         match state.mapping {
             Mapping::Block { deposit } => {
                 self.set_entry(Entry::Invalid, &mut pending);

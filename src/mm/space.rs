@@ -34,7 +34,7 @@ use super::mmu::{Access, Attributes, Mmu};
 use super::object::Object;
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping, Slot};
-use super::{MemoryError, MemoryManager};
+use super::{MemoryError, MemoryManager, Refusal};
 use core::ops::Range;
 
 /// Addresses handed out where the caller names none: from 4 GiB, so that a truncated pointer faults.
@@ -159,6 +159,14 @@ impl<M: Mmu> MemoryManager<M> {
             self.count_region(object, 1);
         }
         self.merge_around(&range);
+        // A slot in use at either end may be covered as a whole by now.
+        for end in [Page(range.start), Page(range.end - 1)] {
+            if part_in(&range, end.slot()).len() < PAGES_PER_SLOT
+                && let Some(mut slot) = LockedSlot::find(self, end.slot())
+            {
+                slot.nominate_if_used();
+            }
+        }
         Ok(Page(range.start).start()..Page(range.end).start())
     }
 
@@ -242,7 +250,13 @@ impl<M: Mmu> MemoryManager<M> {
         self.uncharged(range)?;
         self.cut(range)?;
         self.set_regions(range, |region| Region { policy, ..region });
-        self.for_each_slot(range, |slot, _| slot.new_epoch());
+        self.for_each_slot(range, |mut slot, _| {
+            slot.new_epoch();
+            // It may be allowed blocks now.
+            if policy != HugePolicy::Never && matches!(slot.state.mapping, Mapping::Table(_)) {
+                slot.nominate();
+            }
+        });
         self.merge_around(range);
         Ok(())
     }
@@ -419,8 +433,11 @@ impl<M: Mmu> MemoryManager<M> {
             && found.end >= first + PAGES_PER_SLOT as u64
             && self.policy.allows(region.policy)
         {
-            // Refused, it waits for the touches that are missing.
-            let _ = LockedSlot::lock(self, number, handle).promote();
+            let mut slot = LockedSlot::lock(self, number, handle);
+            // Refused otherwise, it waits for the touches that are missing.
+            if let Err(Refusal::Away | Refusal::NoHome) = slot.promote() {
+                slot.nominate_if_used();
+            }
         }
     }
 }

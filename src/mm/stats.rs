@@ -87,8 +87,10 @@ counters! {
     thp_split_page_failed,
     /// Homes that were queued for dissolving because part of them became absent.
     thp_deferred_split_page,
-    /// Zero pages that were given back under pressure.
+    /// Homes of which zero pages were given back under pressure.
     thp_underused_split_page,
+    /// Zero pages that were given back under pressure.
+    zero_pages_released,
     /// Tables replaced by block descriptors, in place.
     promote,
     /// … by idle time, which filled what was never touched.
@@ -111,6 +113,28 @@ counters! {
     thp_collapse_alloc_failed,
     /// Blocks that a collapse made the home of the slot which has most pages in them.
     collapse_adopt,
+    /// Slots that background collapse looked at (Linux: `pages_to_scan` by the slot).
+    khugepaged_slots_scanned,
+    /// Slots that it made blocks of.
+    khugepaged_collapsed,
+    /// Slots that it did not, because more than `max_ptes_none` of their pages are absent.
+    thp_scan_exceed_none_pte,
+    /// Translations whose access flags were cleared, to see which are used.
+    heat_samples,
+    /// Faults that waited for compaction.
+    compact_stall,
+    /// … and got a block by it.
+    compact_success,
+    /// … and did not.
+    compact_fail,
+    /// Times that compaction in the background began.
+    compact_daemon_wake,
+    /// Blocks that compaction emptied.
+    compact_blocks,
+    /// Blocks that it could not empty.
+    compact_blocks_failed,
+    /// Blocks that it looked at (Linux: pages).
+    compact_migrate_scanned,
     /// Frames pinned.
     pin_frames,
     /// Pins dropped, by the frame.
@@ -125,6 +149,8 @@ counters! {
     refused_empty,
     /// … a page of it is absent.
     refused_absent,
+    /// … a page of it was released by the application.
+    refused_released,
     /// … a page of it is away from home.
     refused_away,
     /// … it has no home that could end.
@@ -143,6 +169,8 @@ counters! {
     tlb_flush_page,
     /// Invalidations of everything of the application.
     tlb_flush_all,
+    /// Times that memory was given back in the background, because it was low.
+    kswapd_steal,
     /// Faults that found no frame and took memory back.
     reclaim,
     /// Faults that found no frame at all.

@@ -14,7 +14,7 @@ use super::MemoryManager;
 use super::address::{Block, Frame, GROUP_ORDER, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
 use super::fault::{Attempt, Target};
 use super::frame::{Class, Home};
-use super::huge::FaultMode;
+use super::huge::{Effort, FaultMode, HugePolicy};
 use super::mmu::{Attributes, Entry, Mmu};
 use super::slot::{LockedSlot, Mapping};
 use super::table::Place;
@@ -67,7 +67,25 @@ impl<M: Mmu> LockedSlot<'_, M> {
                 self.map_zeroed(block, table, target.attributes)
             }
             Some(Home { block, .. }) if mode == FaultMode::Eager => Attempt::Fill(block, table),
+            None if target.huge && target.is_whole() && self.lacks_block(target) => {
+                self.mm.frames.free(table, 0);
+                Attempt::Compact
+            }
             home => self.first_group(target, home, table),
+        }
+    }
+
+    /// No block is free: the slot is a candidate for one. Says whether the fault is to wait for a block, as the policy may be.
+    #[cold]
+    fn lacks_block(&mut self, target: &Target<'_>) -> bool {
+        self.nominate();
+        match self.mm.policy.effort(target.wish) {
+            Effort::Direct => target.patient,
+            Effort::Deferred => {
+                self.mm.ask_for_block();
+                false
+            }
+            Effort::Nothing => false,
         }
     }
 
@@ -75,7 +93,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     fn expects_block(&self, target: &Target<'_>) -> bool {
         let before = || self.mm.level_two(Page(self.first().0 - PAGES_PER_SLOT as u64));
         let is_block = |place: Place| matches!(place.read(&self.mm.machine), Entry::Block { .. });
-        target.asks || target.continues && before().is_some_and(is_block)
+        target.wish == HugePolicy::Always || target.continues && before().is_some_and(is_block)
     }
 
     /// A free block for a slot that has nothing yet, if one may be used; else counts why not.
@@ -145,6 +163,13 @@ impl<M: Mmu> LockedSlot<'_, M> {
             }
             // Most touches leave something absent.
             let _ = self.promote();
+        } else if self.state.home.is_none()
+            && self.state.present.is_word_full(target.page.index())
+            && target.huge
+            && target.is_whole()
+        {
+            // Seldom enough, and always when the slot is full.
+            self.nominate_if_used();
         }
         Attempt::Done
     }

@@ -41,6 +41,7 @@ mod ranked_rw;
 mod raw_mutex;
 mod rwlock;
 mod semaphore;
+mod signal;
 mod sleeping;
 mod word;
 
@@ -56,4 +57,5 @@ pub use ranked_rw::{RankedRw, ReadGuard, WriteGuard};
 pub use raw_mutex::{Acquired, RawMutex};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Semaphore, SemaphorePermit};
+pub use signal::Signal;
 pub use sleeping::{Sleeping, SleepingGuard};

@@ -280,6 +280,7 @@ impl Frames {
             }
             list.count += 1;
         });
+        self.wants.taken(&pool);
     }
 
     /// Puts a frame (`ORDER` 0) or a movable group ([`GROUP_ORDER`]) that its user frees into the running core's cache,
@@ -298,7 +299,11 @@ impl Frames {
         let mut cache = self.cache();
         let (list, limit) = cache.list::<ORDER>(class);
         // Only one of two that free the same frames gets past the first of them.
-        if limit == 0 || !others.iter().all(|entry| entry.is(in_use)) || !first.change(in_use, cached) {
+        if limit == 0
+            || self.wants.is_block_wanted()
+            || !others.iter().all(|entry| entry.is(in_use))
+            || !first.change(in_use, cached)
+        {
             return false;
         }
         others.iter().for_each(|entry| entry.set(cached));
@@ -323,7 +328,7 @@ impl Frames {
         let mut kept = 0;
         for &frame in frames {
             let entry = self.table.known_entry(frame);
-            if limit == 0 || !entry.change(in_use, cached) {
+            if limit == 0 || self.wants.is_block_wanted() || !entry.change(in_use, cached) {
                 break;
             }
             self.tell_freed(frame, 1);
@@ -359,6 +364,7 @@ impl Frames {
         for block in pool.take_blocks(cache.limits.blocks / 2).rev().map(Block) {
             cache.blocks.push(block, self.table.known(block).1);
         }
+        self.wants.taken(&pool);
     }
 
     /// Gives back a block in use as a whole that is no home any more, or was none: to the running core's cache, or if
@@ -374,6 +380,7 @@ impl Frames {
                 if list.count > limit {
                     self.drain_over(list.count, limit, |pool| drain_blocks(list, limit.div_ceil(2), pool));
                 }
+                self.wants.block_freed();
                 return self.scarcity.end();
             }
         }
@@ -383,10 +390,10 @@ impl Frames {
     /// Drains a list that is above its limit, if the pool's lock is free or it is far above.
     #[cold]
     fn drain_over(&self, count: u32, limit: u32, drain: impl FnOnce(&mut Pool)) {
-        if count >= 2 * limit {
-            drain(&mut self.pool.lock());
-        } else if let Some(mut pool) = self.pool.try_lock() {
+        let pool = if count >= 2 * limit { Some(self.pool.lock()) } else { self.pool.try_lock() };
+        if let Some(mut pool) = pool {
             drain(&mut pool);
+            self.wants.freed(&pool);
         }
     }
 }

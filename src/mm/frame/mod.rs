@@ -74,6 +74,7 @@ mod home;
 mod isolation;
 mod list;
 pub mod memory_map;
+mod partial;
 mod pin;
 mod pool;
 mod scarce;
@@ -81,12 +82,14 @@ mod scarce;
 mod sim;
 mod statistics;
 mod table;
+mod wanted;
 mod zeroed;
 
 pub use cache::CacheLimits;
 pub use home::Home;
 pub use isolation::Occupant;
 pub use memory_map::{MemoryMap, MemoryMapFull};
+pub use partial::Partial;
 #[cfg(feature = "sim")]
 pub use sim::FreeObserver;
 pub use statistics::FrameStatistics;
@@ -104,6 +107,7 @@ use pool::{Pool, assert_order};
 use scarce::Scarcity;
 use statistics::CacheCounts;
 use table::{Records, Table};
+use wanted::Wants;
 use zeroed::ZeroedBlocks;
 
 /// What a frame is for: whether its contents can be moved to another one.
@@ -193,6 +197,7 @@ pub struct Frames {
     /// Blocks that are isolated.
     isolated: AtomicUsize,
     isolations_ended: AtomicUsize,
+    wants: Wants,
     pool: Ranked<Pool>,
     #[cfg(feature = "sim")]
     sim: sim::Hooks,
@@ -221,6 +226,7 @@ impl Frames {
             scarcity: Scarcity::new(),
             isolated: AtomicUsize::new(0),
             isolations_ended: AtomicUsize::new(0),
+            wants: Wants::new(),
             #[cfg(feature = "sim")]
             sim: pool.sim.clone(),
             pool: Ranked::new(Rank::Frames, pool),

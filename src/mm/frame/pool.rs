@@ -268,10 +268,16 @@ impl Pool {
     #[inline]
     pub(super) fn allocate(&mut self, order: u32, class: Class, spill: Spill) -> Option<Frame> {
         let block = self.choose(order, class, spill)?;
-        let mut taken = None;
+        Some(self.take_one(block, order, class))
+    }
+
+    /// Takes an aligned run of 2^`order` frames from a broken block that has one.
+    #[inline]
+    pub(super) fn take_one(&mut self, block: Block, order: u32, class: Class) -> Frame {
+        let mut taken = block.frame(0);
         self.take_from(block, order, class, 1, |frame, entries| {
             entries.iter().for_each(|entry| entry.allocate(class));
-            taken = Some(frame);
+            taken = frame;
         });
         taken
     }

@@ -60,7 +60,10 @@ impl Frames {
         if self.scarcity.lacks(order) {
             return None;
         }
-        let found = self.pool.lock().allocate(order, class, Spill::Never);
+        let mut pool = self.pool.lock();
+        let found = pool.allocate(order, class, Spill::Never);
+        self.wants.taken(&pool);
+        drop(pool);
         if found.is_some() {
             return found;
         }
@@ -92,7 +95,11 @@ impl Frames {
         if self.scarcity.lacks(BLOCK_ORDER) {
             return None;
         }
-        if let Some(block) = self.pool.lock().allocate_block() {
+        let mut pool = self.pool.lock();
+        let found = pool.allocate_block();
+        self.wants.taken(&pool);
+        drop(pool);
+        if let Some(block) = found {
             return Some((block, false));
         }
         if let Some(block) = self.take_zeroed() {
@@ -133,6 +140,7 @@ impl Frames {
         let mut pool = self.pool.lock();
         let result = operation(&mut pool);
         self.scarcity.end();
+        self.wants.freed(&pool);
         result
     }
 }

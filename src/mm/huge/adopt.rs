@@ -54,18 +54,18 @@ enum Place {
 }
 
 impl<M: Mmu> MemoryManager<M> {
-    /// What is at `index` of `block`, that `owner` would make its home.
-    fn place_in(&self, block: Block, index: usize, owner: Owner) -> Place {
+    /// What is at `index` of `block`, that `owner` would make its home, if there is one.
+    fn place_in(&self, block: Block, index: usize, owner: Option<Owner>) -> Place {
         match self.frames.occupant(block.frame(index)) {
             Occupant::Free => Place::Free,
-            Occupant::Page { owner: of, page, .. } if of == owner && page == index => Place::Own,
+            Occupant::Page { owner: of, page, .. } if Some(of) == owner && page == index => Place::Own,
             Occupant::Page { pinned: false, .. } => Place::Other,
             Occupant::Page { .. } | Occupant::Fixed => Place::Fixed,
         }
     }
 
     /// What `block` holds of `owner` and of others; `None` where something in it cannot move.
-    fn contents(&self, owner: Owner, block: Block) -> Option<Contents> {
+    fn contents(&self, owner: Option<Owner>, block: Block) -> Option<Contents> {
         let mut contents = Contents::default();
         for index in 0..PAGES_PER_SLOT {
             match self.place_in(block, index, owner) {
@@ -94,18 +94,18 @@ impl<M: Mmu> MemoryManager<M> {
         let Some(owner) = self.directory.get(number).and_then(|handle| Owner::new(handle.raw())) else {
             return Ok(Adoption::Busy);
         };
-        if !self.contents(owner, block).is_some_and(|contents| worth(&contents)) {
+        if !self.contents(Some(owner), block).is_some_and(|contents| worth(&contents)) {
             return Ok(Adoption::Impossible);
         }
         if !self.frames.isolate(block) {
             return Ok(Adoption::Busy);
         }
-        let adopted = self.evacuate(block, owner, is_up).and_then(|emptied| {
+        let adopted = self.evacuate(block, Some(owner), is_up).and_then(|emptied| {
             if emptied != Adoption::Adopted {
                 return Ok(emptied);
             }
             self.frames.drain_caches();
-            let adopted = self.with_collapsible(number, |slot, _| Ok(slot.adopt(block)))?;
+            let adopted = self.with_collapsible(number, true, |slot, _| Ok(slot.adopt(block)))?;
             Ok(if adopted == Some(true) { Adoption::Adopted } else { Adoption::Busy })
         });
         if adopted != Ok(Adoption::Adopted) {
@@ -114,9 +114,31 @@ impl<M: Mmu> MemoryManager<M> {
         adopted
     }
 
+    /// Empties `block`, which becomes a free one. Its pages go into other broken blocks, not into free ones.
+    ///
+    /// # Errors
+    ///
+    /// The time is up. What was moved by then stays where it is.
+    pub(super) fn empty(&self, block: Block, is_up: &mut dyn FnMut() -> bool) -> Result<Adoption, Refusal> {
+        if self.contents(None, block).is_none() {
+            return Ok(Adoption::Impossible);
+        }
+        if !self.frames.isolate(block) {
+            return Ok(Adoption::Busy);
+        }
+        let emptied = self.evacuate(block, None, is_up);
+        self.frames.end_isolation(block);
+        emptied
+    }
+
     /// Moves what is in the isolated `block` elsewhere, but for pages of `owner` at their own offsets. With nothing else in it,
-    /// it may be adopted.
-    fn evacuate(&self, block: Block, owner: Owner, is_up: &mut dyn FnMut() -> bool) -> Result<Adoption, Refusal> {
+    /// it may be adopted. Without an owner, free blocks are not what pages move to.
+    fn evacuate(
+        &self,
+        block: Block,
+        owner: Option<Owner>,
+        is_up: &mut dyn FnMut() -> bool,
+    ) -> Result<Adoption, Refusal> {
         for index in 0..PAGES_PER_SLOT {
             let mut patience = PATIENCE;
             loop {
@@ -129,7 +151,7 @@ impl<M: Mmu> MemoryManager<M> {
                 if is_up() {
                     return Err(Refusal::Deadline);
                 }
-                match self.with_page_in(block.frame(index), |slot, page| slot.evict(page, block)) {
+                match self.with_page_in(block.frame(index), |slot, page| slot.evict(page, block, owner.is_none())) {
                     Some(false) => return Ok(Adoption::Impossible),
                     Some(true) => {}
                     None => self.wait(),
@@ -140,8 +162,13 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(Adoption::Adopted)
     }
 
-    /// 2^`order` movable frames outside of `block`: a core's cache may have got some of that since it was isolated.
-    fn frames_outside(&self, block: Block, order: u32) -> Option<Frame> {
+    /// 2^`order` movable frames outside of `block`: a core's cache may have got some of that since it was isolated. From `partial`
+    /// blocks alone, if so.
+    fn frames_outside(&self, block: Block, order: u32, partial: bool) -> Option<Frame> {
+        if partial {
+            // Isolated, it is not among those that are taken from.
+            return self.frames.allocate_partial(order);
+        }
         loop {
             let first = self.frames.allocate(order, Class::Movable)?;
             if first.block() != block {
@@ -155,14 +182,15 @@ impl<M: Mmu> MemoryManager<M> {
 impl<M: Mmu> LockedSlot<'_, M> {
     /// Moves page `index` to a frame outside of `block`, in which it is; with its group, where that is one translation. False if it
     /// cannot move.
-    fn evict(&mut self, index: usize, block: Block) -> bool {
+    fn evict(&mut self, index: usize, block: Block, partial: bool) -> bool {
         let start = group_of(index).start;
-        self.is_contiguous(start) && self.evict_to(start, GROUP_ORDER, block) || self.evict_to(index, 0, block)
+        self.is_contiguous(start) && self.evict_to(start, GROUP_ORDER, block, partial)
+            || self.evict_to(index, 0, block, partial)
     }
 
     /// Moves 2^`order` pages from `index` on to frames outside of `block`.
-    fn evict_to(&mut self, index: usize, order: u32, block: Block) -> bool {
-        let Some(first) = self.mm.frames_outside(block, order) else { return false };
+    fn evict_to(&mut self, index: usize, order: u32, block: Block, partial: bool) -> bool {
+        let Some(first) = self.mm.frames_outside(block, order, partial) else { return false };
         let Ok(left) = self.move_to(index, order, first) else { return false };
         left.into_iter().for_each(|frame| self.mm.frames.free_to_pool(frame));
         true

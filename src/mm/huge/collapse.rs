@@ -17,11 +17,12 @@ use crate::mm::huge::adopt::{Adoption, Contents};
 use crate::mm::huge::migrate::Left;
 use crate::mm::mmu::{Attributes, Level, Mmu};
 use crate::mm::slab::Handle;
-use crate::mm::slot::{LockedSlot, Mapping, Slot};
+use crate::mm::slot::{LockedSlot, Mapping, Slot, SlotState};
 use crate::mm::space::check_range;
 use crate::mm::table::update::{Move, group_of};
 use crate::mm::{MemoryError, MemoryManager, Refusal};
 use arrayvec::ArrayVec;
+use core::ops::Range;
 
 /// How often a slot that others work on is tried.
 const PATIENCE: u32 = 4096;
@@ -64,6 +65,41 @@ struct Survey {
     candidates: Candidates,
     /// Nothing but this one may: it holds a pinned page.
     only: Option<Block>,
+}
+
+/// What a collapse may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Terms {
+    /// How many absent pages it may fill.
+    fill: usize,
+    /// The application asked for it: what was released is filled as well, the global policy counts for nothing, and any block
+    /// may be emptied to become the home.
+    asked: bool,
+}
+
+impl Terms {
+    /// The application asked for it (Linux: `MADV_COLLAPSE`).
+    const ASKED: Terms = Terms { fill: PAGES_PER_SLOT, asked: true };
+
+    /// In the background, with up to `max_ptes_none` absent pages filled.
+    pub(super) const fn background(max_ptes_none: usize) -> Self {
+        Terms { fill: max_ptes_none, asked: false }
+    }
+
+    /// Whether what is absent may be filled.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(super) fn allow(self, state: &SlotState) -> Result<(), Refusal> {
+        if !self.asked && !state.released.is_empty() {
+            return Err(Refusal::Released);
+        }
+        if PAGES_PER_SLOT - state.present.count() > self.fill {
+            return Err(Refusal::Absent);
+        }
+        Ok(())
+    }
 }
 
 /// What was done for a slot so far.
@@ -109,7 +145,7 @@ impl<M: Mmu> MemoryManager<M> {
         let range = check_range(start, length)?;
         for number in slots_of(&range) {
             let result = match part_in(&range, number).len() {
-                PAGES_PER_SLOT => self.collapse_slot(number, &mut is_up),
+                PAGES_PER_SLOT => self.collapse_slot(number, Terms::ASKED, &mut is_up),
                 _ => Err(Refusal::NotCovered),
             };
             each(Page(number * PAGES_PER_SLOT as u64).start(), result.map_err(|refusal| self.refused(refusal)));
@@ -117,13 +153,21 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(())
     }
 
-    fn collapse_slot(&self, number: u64, is_up: &mut dyn FnMut() -> bool) -> Result<Collapsed, Refusal> {
+    /// Collapses one slot, on these terms. In the background, one of which more is absent than may be filled gets a home and
+    /// its pages come there, and then it is refused: as it would be after its first touches.
+    pub(super) fn collapse_slot(
+        &self,
+        number: u64,
+        terms: Terms,
+        is_up: &mut dyn FnMut() -> bool,
+    ) -> Result<Collapsed, Refusal> {
         let mut work = Work::default();
         loop {
             if is_up() {
                 return Err(Refusal::Deadline);
             }
-            match self.with_collapsible(number, |slot, attributes| slot.collapse_step(attributes, &mut work))? {
+            let step = |slot: &mut LockedSlot<'_, M>, attributes| slot.collapse_step(attributes, terms, &mut work);
+            match self.with_collapsible(number, terms.asked, step)? {
                 None if work.retries == PATIENCE => return Err(Refusal::Busy),
                 None => {
                     work.retries += 1;
@@ -144,21 +188,22 @@ impl<M: Mmu> MemoryManager<M> {
                 Some(Step::NoHome) if work.homes == HOMES => return Err(Refusal::Busy),
                 Some(Step::NoHome) => {
                     work.homes += 1;
-                    self.find_home(number, &work.survey, is_up)?;
+                    self.find_home(number, &work.survey, terms, is_up)?;
                 }
             }
             crate::sync::breathe();
         }
     }
 
-    /// Runs `operation` on the slot, if one region covers it that does not ask for pages, with the region's attributes. `None`
-    /// when others changed it meanwhile.
+    /// Runs `operation` on the slot, if one region covers it that does not ask for pages, with the region's attributes; unless that
+    /// was `asked` for, if the global policy allows it, too. `None` when others changed it meanwhile.
     pub(super) fn with_collapsible<R>(
         &self,
         number: u64,
+        asked: bool,
         operation: impl FnOnce(&mut LockedSlot<'_, M>, Attributes) -> Result<R, Refusal>,
     ) -> Result<Option<R>, Refusal> {
-        let (handle, attributes, epoch) = self.collapsible(number)?;
+        let (handle, attributes, epoch) = self.collapsible(number, asked)?;
         let mut slot = LockedSlot::lock(self, number, handle);
         if slot.epoch() != epoch || slot.state.filling {
             return Ok(None);
@@ -167,7 +212,7 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// The slot, the attributes of the region that covers it, and the epoch, under one hold of the regions' lock (SP-3).
-    fn collapsible(&self, number: u64) -> Result<(Handle<Slot>, Attributes, u32), Refusal> {
+    fn collapsible(&self, number: u64, asked: bool) -> Result<(Handle<Slot>, Attributes, u32), Refusal> {
         let first = number * PAGES_PER_SLOT as u64;
         let end = first + PAGES_PER_SLOT as u64;
         let regions = self.regions.read();
@@ -180,7 +225,7 @@ impl<M: Mmu> MemoryManager<M> {
         if range.end < end {
             return Err(Refusal::MixedAttributes);
         }
-        if region.policy == HugePolicy::Never {
+        if region.policy == HugePolicy::Never || !asked && !self.policy.allows(region.policy) {
             return Err(Refusal::Policy);
         }
         let handle = self.directory.get(number).ok_or(Refusal::Empty)?;
@@ -189,7 +234,13 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Gives a slot without a home one. It may have lost it again when this returns, or others came between: it is to be looked
     /// at anew.
-    fn find_home(&self, number: u64, survey: &Survey, is_up: &mut dyn FnMut() -> bool) -> Result<(), Refusal> {
+    fn find_home(
+        &self,
+        number: u64,
+        survey: &Survey,
+        terms: Terms,
+        is_up: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Refusal> {
         if let Some(block) = survey.only {
             return match self.adopt(number, block, |_| true, is_up)? {
                 Adoption::Impossible => Err(Refusal::Pinned),
@@ -203,11 +254,12 @@ impl<M: Mmu> MemoryManager<M> {
         {
             return Ok(());
         }
-        if self.with_collapsible(number, |slot, _| Ok(slot.take_home()))? != Some(false) {
+        if self.with_collapsible(number, terms.asked, |slot, _| Ok(slot.take_home()))? != Some(false) {
             return Ok(());
         }
         let mut busy = false;
-        for &(block, _) in &survey.candidates {
+        // In the background the block that is cheapest to empty is made free instead.
+        for &(block, _) in survey.candidates.iter().filter(|_| terms.asked) {
             match self.adopt(number, block, |_| true, is_up)? {
                 Adoption::Adopted => return Ok(()),
                 Adoption::Busy => busy = true,
@@ -224,7 +276,7 @@ impl<M: Mmu> MemoryManager<M> {
 
 impl<M: Mmu> LockedSlot<'_, M> {
     /// Does what is next for the slot to become a block.
-    fn collapse_step(&mut self, attributes: Attributes, work: &mut Work) -> Result<Step, Refusal> {
+    fn collapse_step(&mut self, attributes: Attributes, terms: Terms, work: &mut Work) -> Result<Step, Refusal> {
         let table = match self.state.mapping {
             Mapping::Empty => return Err(Refusal::Empty),
             Mapping::Block { .. } => return Ok(Step::Done),
@@ -238,11 +290,21 @@ impl<M: Mmu> LockedSlot<'_, M> {
             }
         }
         let Some(home) = self.state.home else { return Ok(Step::NoHome) };
-        let Some(index) = self.state.at_home().not().next_set(0) else {
+        let allowed = terms.allow(&self.state);
+        let missing = if allowed.is_ok() { self.state.at_home().not() } else { self.state.away };
+        let Some(index) = missing.next_set(0) else {
+            allowed?;
             self.promote()?;
             return Ok(Step::Done);
         };
-        self.bring_home(table, home, index, attributes, work)?;
+        let group = group_of(index);
+        if self.has_orphan(home, group.clone()) {
+            return Err(Refusal::Pinned);
+        }
+        if allowed.is_ok() {
+            self.fill_holes(table, home, group.clone(), attributes, work);
+        }
+        self.bring_home(home, group, work)?;
         Ok(Step::More)
     }
 
@@ -294,19 +356,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
         true
     }
 
-    /// Brings the group of page `index` home: fills what is absent, copies what is away.
-    fn bring_home(
-        &mut self,
-        table: Frame,
-        home: Block,
-        index: usize,
-        attributes: Attributes,
-        work: &mut Work,
-    ) -> Result<(), Refusal> {
-        let group = group_of(index);
-        if self.has_orphan(home, group.clone()) {
-            return Err(Refusal::Pinned);
-        }
+    /// Fills what is absent of a group, at home.
+    fn fill_holes(&mut self, table: Frame, home: Block, group: Range<usize>, attributes: Attributes, work: &mut Work) {
         let mut next = group.start;
         while let Some(start) = (next..group.end).find(|&index| !self.state.present.get(index)) {
             next = (start..group.end).find(|&index| self.state.present.get(index)).unwrap_or(group.end);
@@ -314,6 +365,10 @@ impl<M: Mmu> LockedSlot<'_, M> {
             self.install(table, start..next, home.frame(start), attributes);
             work.filled += next - start;
         }
+    }
+
+    /// Brings home what of a group is away.
+    fn bring_home(&mut self, home: Block, group: Range<usize>, work: &mut Work) -> Result<(), Refusal> {
         let away = self.state.away.group(group.start);
         if away != 0 {
             let moves = Move::new(group.start, PAGES_PER_GROUP, home.frame(group.start)).of(away);

@@ -26,16 +26,23 @@
 #![forbid(unsafe_code)]
 
 mod adopt;
+mod background;
+mod candidates;
 mod collapse;
+mod compact;
 mod dissolve;
+mod heat;
 mod migrate;
 mod policy;
 mod promote;
 mod reclaim;
 mod split;
 
+pub(super) use background::Background;
+pub use background::Rest;
 pub use collapse::Collapsed;
 pub use migrate::Unit;
-pub use policy::{Enabled, FaultMode, HugePolicy, Policy};
+pub(super) use policy::Effort;
+pub use policy::{Defrag, Enabled, FaultMode, HugePolicy, KNOBS, Knob, Policy, PolicyError, Settings};
 pub(super) use reclaim::Shortage;
 pub use split::SplitCause;

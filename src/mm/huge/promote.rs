@@ -60,6 +60,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
 
     /// Replaces `table` by a descriptor of the whole `home`.
     fn become_block(&mut self, table: Frame, home: Block, attributes: Attributes) {
+        // Whatever a sample has cleared.
+        let attributes = Attributes::new(attributes.access);
         let mut pending = Pending::new();
         self.set_entry(Entry::Block { frame: home.frame(0), attributes }, &mut pending);
         self.mm.settle(&mut pending);

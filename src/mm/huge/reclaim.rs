@@ -1,25 +1,50 @@
-//! Taking memory back when none is free: blocks that are being zeroed for the pool; absent frames of homes first, oldest first; then the zero pages of homes.
+//! Taking memory back, in this order: blocks that are being zeroed for the pool; absent frames of homes, oldest first; zero pages of
+//! homes, which end; what the application can spare ([`crate::mm::pressure`]).
 //!
-//! A fault that found no frame comes here, and an operation that found none for a record; neither holds a lock.
+//! The worker does so when memory is low, until it is not low any more (Linux: kswapd). A fault that found no frame comes here as
+//! well, and an operation that found none for a record; neither holds a lock. What is free in caches and among the zeroed blocks, an
+//! allocation takes before it finds none.
 #![forbid(unsafe_code)]
 
 use super::SplitCause;
+use crate::mm::address::{Block, PAGES_PER_GROUP, PAGES_PER_SLOT};
 use crate::mm::frame::Owner;
-use crate::mm::mmu::Mmu;
+use crate::mm::mmu::{Attributes, Mmu};
+use crate::mm::pressure::Level;
 use crate::mm::slab::Handle;
 use crate::mm::slot::{LockedSlot, Mapping};
 use crate::mm::{MemoryManager, Refusal};
+use core::ops::Range;
+
+/// Pages whose contents are looked at under one hold of a slot's lock.
+const PIECE: usize = PAGES_PER_GROUP;
+/// Homes that are searched for zero pages each time that memory is low: the next time goes on behind them. Most pages are known not
+/// to be zero by their first bytes.
+const SEARCHES: usize = 64;
 
 /// What someone who found no memory has seen of others that were about to have some.
 pub(in crate::mm) struct Shortage {
     isolations: usize,
+    /// The application was asked to spare some.
+    asked: bool,
 }
 
 impl Shortage {
     /// Nothing.
     pub(in crate::mm) fn new() -> Self {
-        Shortage { isolations: 0 }
+        Shortage { isolations: 0, asked: false }
     }
+}
+
+/// How far the worker is with giving back.
+#[derive(Default)]
+pub(super) struct Shrinking {
+    /// Memory was low, and may be still.
+    gives: bool,
+    /// Homes that may still be searched for zero pages.
+    searches: usize,
+    /// The one that was searched last.
+    after: Option<Block>,
 }
 
 /// What came of an attempt on a home.
@@ -36,11 +61,15 @@ impl<M: Mmu> MemoryManager<M> {
     /// Sees to it that who found no memory may try again; false when that is for nothing: nothing can be taken back, and nothing
     /// has become free since by the end of an isolation. Called without a lock.
     pub(in crate::mm) fn ease(&self, shortage: &mut Shortage) -> bool {
+        let _stall = self.pressure.stall();
         if self.reclaim() {
             return true;
         }
         let ended = self.frames.isolations_ended();
-        core::mem::replace(&mut shortage.isolations, ended) != ended
+        if core::mem::replace(&mut shortage.isolations, ended) != ended {
+            return true;
+        }
+        !core::mem::replace(&mut shortage.asked, true) && self.pressure.ask_and_wait(Level::Critical)
     }
 
     /// Takes memory back; false when there is nothing left to take. True asks the caller to try again: frames became free, or
@@ -63,6 +92,52 @@ impl<M: Mmu> MemoryManager<M> {
         busy
     }
 
+    /// Gives some memory back, if it is low or was and is not plenty yet; says whether it did, and whether it is to be called
+    /// again.
+    pub(super) fn give_back_when_low(&self, shrinking: &mut Shrinking) -> bool {
+        if self.frames.hear_low() {
+            shrinking.gives = true;
+            shrinking.searches = SEARCHES;
+        } else if !shrinking.gives && self.frames.tells_low() {
+            return false;
+        }
+        let (low, high) = self.frames.watermarks();
+        let unused = self.frames.statistics().unused();
+        if unused >= if shrinking.gives { high } else { low } {
+            shrinking.gives = false;
+            self.frames.tell_low();
+            return false;
+        }
+        if !shrinking.gives {
+            return false;
+        }
+        if self.reclaim_absent(&mut false) || self.search_for_zero_pages(shrinking) {
+            self.counters.kswapd_steal.increment();
+            return true;
+        }
+        shrinking.gives = false;
+        self.pressure.ask(Level::Low);
+        false
+    }
+
+    /// Searches the next homes for zero pages, until one that is underused gives its zero pages back. False when no more may be
+    /// searched.
+    fn search_for_zero_pages(&self, shrinking: &mut Shrinking) -> bool {
+        while self.policy.shrinks_underused() && shrinking.searches > 0 {
+            shrinking.searches -= 1;
+            let Some((block, owner)) = self.frames.next_home(shrinking.after) else {
+                shrinking.after = None;
+                continue;
+            };
+            shrinking.after = Some(block);
+            if self.is_underused(owner) && matches!(self.release_zero_pages(owner), Attempt::Freed) {
+                return true;
+            }
+            crate::sync::breathe();
+        }
+        false
+    }
+
     /// Dissolves the home that has had absent frames for longest. A home that refuses goes to the end of the queue.
     fn reclaim_absent(&self, busy: &mut bool) -> bool {
         for _ in 0..self.frames.statistics().deferred {
@@ -71,7 +146,7 @@ impl<M: Mmu> MemoryManager<M> {
                 *busy |= self.frames.statistics().deferred > 0;
                 return false;
             };
-            match self.with_home(owner, |slot| slot.dissolve()) {
+            match self.end_home_of(owner) {
                 Attempt::Freed => return true,
                 Attempt::Busy => *busy = true,
                 Attempt::Nothing => {}
@@ -81,18 +156,73 @@ impl<M: Mmu> MemoryManager<M> {
         false
     }
 
-    /// Gives back the zero pages of the first home that has any, and dissolves it.
+    /// Dissolves the home that `owner` has by then. The slot may have another one when there are blocks again.
+    pub(super) fn dissolve_home(&self, owner: Owner) {
+        let _ = self.end_home_of(owner);
+    }
+
+    fn end_home_of(&self, owner: Owner) -> Attempt {
+        self.with_home(owner, |slot| {
+            let freed = slot.dissolve()?;
+            slot.nominate_if_used();
+            Ok(freed)
+        })
+    }
+
+    /// Gives back the zero pages of the first home that has any, and dissolves it: nothing else is left.
     fn reclaim_zero_pages(&self, busy: &mut bool) -> bool {
         let mut after = None;
         while let Some((block, owner)) = self.frames.next_home(after) {
             after = Some(block);
-            match self.with_home(owner, |slot| slot.release_zero_pages()) {
+            match self.release_zero_pages(owner) {
                 Attempt::Freed => return true,
                 Attempt::Busy => *busy = true,
                 Attempt::Nothing => {}
             }
         }
         false
+    }
+
+    /// Whether more pages at home hold nothing but zeros than background collapse would fill. (With fewer it would be a block
+    /// again.) Stops as soon as it is certain.
+    fn is_underused(&self, owner: Owner) -> bool {
+        let bound = self.policy.max_ptes_none();
+        let (mut zeros, mut left) = (0, PAGES_PER_SLOT);
+        for start in (0..PAGES_PER_SLOT).step_by(PIECE) {
+            let mut found = 0;
+            let look =
+                |slot: &mut LockedSlot<'_, M>| Ok(slot.count_zeros(start..start + PIECE)).inspect(|n| found = *n);
+            if let Attempt::Busy = self.with_home(owner, look) {
+                return false;
+            }
+            zeros += found;
+            left -= PIECE;
+            if zeros > bound || zeros + left <= bound {
+                break;
+            }
+            crate::sync::breathe();
+        }
+        zeros > bound
+    }
+
+    /// Unmaps the pages at the home of `owner` that hold nothing but zeros, a few at a time, then dissolves the home. A page that
+    /// is touched again reads as zero again. Nothing happens to a home with a pinned frame.
+    fn release_zero_pages(&self, owner: Owner) -> Attempt {
+        let mut released = 0;
+        for start in (0..PAGES_PER_SLOT).step_by(PIECE) {
+            let release = |slot: &mut LockedSlot<'_, M>| slot.release_zeros(start..start + PIECE);
+            match self.with_home(owner, |slot| release(slot).inspect(|freed| released += freed)) {
+                // Frames are absent, and free at once when the home ends.
+                Attempt::Busy if released == 0 => return Attempt::Busy,
+                _ => {}
+            }
+        }
+        if released == 0 {
+            return Attempt::Nothing;
+        }
+        self.counters.thp_underused_split_page.increment();
+        self.counters.zero_pages_released.add(released as u64);
+        self.end_home_of(owner)
     }
 
     /// From a home back to its slot: the lock is only tried. `operation` acts on the home that the slot has by then.
@@ -111,40 +241,53 @@ impl<M: Mmu> MemoryManager<M> {
 }
 
 impl<M: Mmu> LockedSlot<'_, M> {
-    /// Unmaps the pages at home that hold nothing but zeros, then dissolves the home; returns how many frames became free. A
-    /// page that is touched again reads as zero again. Nothing happens to a home with a pinned frame.
-    fn release_zero_pages(&mut self) -> Result<usize, Refusal> {
+    /// How many of pages `range` are at home and hold nothing but zeros.
+    fn count_zeros(&self, range: Range<usize>) -> usize {
+        let Some(home) = self.state.home.filter(|&home| !self.mm.frames.is_pinned(home)) else { return 0 };
+        let at_home = self.state.at_home();
+        range.filter(|&index| at_home.get(index) && self.mm.machine.is_zero(home.frame(index))).count()
+    }
+
+    /// Unmaps those of pages `range` that are at home and hold nothing but zeros; returns how many.
+    ///
+    /// # Errors
+    ///
+    /// There is no home, or a frame of it is pinned.
+    fn release_zeros(&mut self, range: Range<usize>) -> Result<usize, Refusal> {
         let home = self.state.home.ok_or(Refusal::NoHome)?;
         if self.mm.frames.is_pinned(home) {
             self.mm.counters.thp_split_page_failed.increment();
             return Err(Refusal::Pinned);
         }
-        let candidates = self.state.at_home();
-        let mut index = 0;
+        let at_home = self.state.at_home();
+        // The last page at home stays: with it the home would go, before the page could be looked at again.
+        let mut most = at_home.count() - 1;
         let mut released = 0;
-        while let Some(page) = candidates.next_set(index) {
-            index = page + 1;
-            // The last page at home stays: with it the home would go, before the page could be looked at again.
-            if self.state.at_home().count() == 1 {
+        for index in range.filter(|&index| at_home.get(index)) {
+            if most == 0 {
                 break;
             }
-            if !self.mm.machine.is_zero(home.frame(page)) {
+            if !self.mm.machine.is_zero(home.frame(index)) {
                 continue;
             }
             // Another core may write until the page is unmapped, so it is looked at again after that.
-            let (_, attributes) = self.leaf(page).expect("the page is at home");
-            self.clear(page..page + 1, SplitCause::Underused);
-            if !self.mm.machine.is_zero(home.frame(page)) {
-                let Mapping::Table(table) = self.state.mapping else { return Ok(0) };
-                self.install(table, page..page + 1, home.frame(page), attributes);
+            let (_, attributes) = self.leaf(index).expect("the page is at home");
+            self.clear(index..index + 1, SplitCause::Underused);
+            if !self.mm.machine.is_zero(home.frame(index)) {
+                let Mapping::Table(table) = self.state.mapping else { break };
+                self.install(table, index..index + 1, home.frame(index), Attributes::new(attributes.access));
                 continue;
             }
+            most -= 1;
             released += 1;
         }
-        self.mm.counters.thp_underused_split_page.add(released);
-        if released == 0 {
-            return Ok(0);
+        Ok(released)
+    }
+
+    /// Makes a slot that lost its home a candidate for another, if it is used by half.
+    pub(in crate::mm) fn nominate_if_used(&mut self) {
+        if self.state.present.count() >= PAGES_PER_SLOT / 2 {
+            self.nominate();
         }
-        self.dissolve()
     }
 }

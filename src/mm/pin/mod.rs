@@ -300,12 +300,15 @@ impl<M: Mmu> MemoryManager<M> {
         }
     }
 
-    /// Offers the slots of `pages` to idle time, which leaves homes with pinned frames alone.
+    /// Offers the slots of `pages` to idle time, which leaves homes with pinned frames alone, and to background collapse.
     fn resume(&self, pages: Range<u64>) {
         for (number, handle) in self.directory.slots(slots_of(&pages)) {
             let mut slot = LockedSlot::lock(self, number, handle);
             if let (Mapping::Table(_), Some(_)) = (slot.state.mapping, slot.state.home) {
                 slot.offer();
+            }
+            if !slot.state.away.is_empty() {
+                slot.nominate_if_used();
             }
             drop(slot);
             crate::sync::breathe();

@@ -237,9 +237,9 @@ impl Group {
     /// Whether the 16 pages can be one translation after `moves`.
     fn folds(&self, moves: Move) -> bool {
         let first = self.frame_after(moves, 0);
-        let follows = |offset: usize| {
-            self.frame_after(moves, offset) == first + offset as u64 && self.attributes[offset] == self.attributes[0]
-        };
+        let access = |offset: usize| self.attributes[offset].access;
+        let follows =
+            |offset: usize| self.frame_after(moves, offset) == first + offset as u64 && access(offset) == access(0);
         self.valid == u16::MAX && first.0.is_multiple_of(PAGES_PER_GROUP as u64) && (1..PAGES_PER_GROUP).all(follows)
     }
 }
@@ -322,6 +322,8 @@ pub fn move_pages<M: Mmu>(machine: &M, counters: &Counters, table: Frame, first:
         machine.publish();
         for offset in bits(changes) {
             let (frame, attributes) = (old.frame_after(moves, offset), old.attributes[offset]);
+            // One translation has one access flag: what a sample has cleared is set.
+            let attributes = if folds { Attributes::new(attributes.access) } else { attributes };
             place(offset).write(machine, Entry::Page { frame, attributes, contiguous: folds });
         }
         machine.publish();
