@@ -3,7 +3,7 @@
 use super::linear_map::NoMemoryForTables;
 use super::memory::{self, StartError};
 use super::threads::{self, NoThread, Spec};
-use super::{allocator, atomics, fixed_map, interrupts, layout, linear_map, percore, secondary, stacks, timer};
+use super::{allocator, atomics, background, fixed_map, interrupts, layout, linear_map, percore, secondary, stacks, timer};
 use crate::app;
 use crate::arguments::Arguments;
 use crate::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
@@ -76,6 +76,7 @@ fn start_threads(machine: &Machine<'_>) -> Result<(), SetupError> {
         isolated: false,
     };
     threads::spawn(main)?;
+    background::start()?;
     Ok(())
 }
 

@@ -12,6 +12,7 @@
 //! | `threads.rs`, `switch.s` | threads: their records, their stacks, the switch |
 //! | `secondary.rs`, `interrupts.rs`, `timer.rs` | the other cores; what interrupts them |
 //! | `allocator.rs`, `atomics.rs` | the global allocator; atomic operations beyond exclusives |
+//! | `background.rs` | the thread that works for huge pages |
 //! | `memory.rs`, `mmu.rs`, `descriptor.rs` | the memory manager, its machine |
 //! | `report.rs`, `walk.rs` | crash reports |
 
@@ -22,6 +23,8 @@ pub mod syndrome;
 pub mod allocator;
 #[cfg(target_os = "none")]
 pub mod atomics;
+#[cfg(target_os = "none")]
+pub(crate) mod background;
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(target_os = "none")]

@@ -100,6 +100,8 @@ pub struct Scheduler<P: Port> {
     /// A bit for each core that has nothing to do and was not kicked since it said so.
     idle: AtomicU64,
     buckets: [Bucket; BUCKETS],
+    /// What was set beyond [`BACKGROUND_PERCENT`]: so that all of this is zero at first, and takes no room in the image.
+    beyond_percent: AtomicU64,
     /// Guards what threads lend each other.
     inheritance: Ranked<()>,
 }
@@ -113,6 +115,7 @@ impl<P: Port> Scheduler<P> {
             online: AtomicU64::new(0),
             idle: AtomicU64::new(0),
             buckets: [const { Bucket::new() }; BUCKETS],
+            beyond_percent: AtomicU64::new(0),
             inheritance: Ranked::new(Rank::Inherit, ()),
         }
     }
@@ -140,6 +143,20 @@ impl<P: Port> Scheduler<P> {
     pub fn online(&self) -> impl Iterator<Item = usize> {
         let online = self.online.load(Ordering::Acquire);
         (0..MAX_CORES).filter(move |core| online >> core & 1 != 0)
+    }
+
+    /// Sets the share of a core that background threads get while application threads are ready, in percent; with 0 they get none.
+    ///
+    /// # Panics
+    ///
+    /// Above 100.
+    pub fn set_background_percent(&self, percent: u64) {
+        assert!(percent <= 100, "{percent} percent of a core");
+        self.beyond_percent.store(percent.wrapping_sub(BACKGROUND_PERCENT), Ordering::Relaxed);
+    }
+
+    fn background_percent(&self) -> u64 {
+        self.beyond_percent.load(Ordering::Relaxed).wrapping_add(BACKGROUND_PERCENT)
     }
 
     /// How many threads wait at a core that runs another: at the core where the fewest do, and where the most do.

@@ -3,7 +3,7 @@
 //! A woken thread goes to the core that it ran on last if that one is idle, else to any idle one, else back to its own. A
 //! core without work takes from the others, and a core where threads wait hands those it leaves to cores where fewer do.
 //! While application threads are ready, background threads run on a core's *credit*, which grows with the time that
-//! application threads run there: [`BACKGROUND_PERCENT`] of it, up to one [`QUANTUM`], which is used at once when it is
+//! application threads run there: [`BACKGROUND_PERCENT`] of it unless set otherwise, up to one [`QUANTUM`], which is used at once when it is
 //! full.
 
 use super::thread::{PRIORITIES, Priority, Thread};
@@ -19,7 +19,7 @@ use intrusive_collections::{
 pub const SLICE: u64 = 2_000_000;
 /// How long background threads run at once on a core's credit.
 pub const QUANTUM: u64 = 1_000_000;
-/// The share of a core that background threads get while application threads are ready.
+/// The share of a core that background threads get while application threads are ready, unless it was set otherwise.
 pub const BACKGROUND_PERCENT: u64 = 5;
 
 intrusive_adapter!(pub(super) ReadyAdapter = &'static Thread: Thread { ready_link => LinkedListAtomicLink });
@@ -183,11 +183,11 @@ impl CoreState {
     }
 
     /// Accounts the time since the last time that this was called: on the core itself.
-    pub(super) fn account(&self, now: u64) {
+    pub(super) fn account(&self, now: u64, background_percent: u64) {
         let passed = now.saturating_sub(self.accounted.swap(now, Ordering::Relaxed));
         let credit = self.credit.load(Ordering::Relaxed);
         let credit = if self.running_priority() == Priority::Application as u8 {
-            (credit + (passed * BACKGROUND_PERCENT / 100) as i64).min(QUANTUM as i64)
+            (credit + (passed * background_percent / 100) as i64).min(QUANTUM as i64)
         } else if self.spends.load(Ordering::Relaxed) && self.count(Priority::Application) > 0 {
             credit - passed as i64
         } else {
@@ -351,7 +351,7 @@ impl<P: Port> Scheduler<P> {
             let credit = state.credit.load(Ordering::Relaxed);
             if same == Priority::Application && state.count(Priority::Background) > 0 {
                 let missing = (QUANTUM as i64 - credit).max(0) as u64;
-                at = at.min(now + missing * 100 / BACKGROUND_PERCENT);
+                at = at.min((missing * 100).checked_div(self.background_percent()).map_or(u64::MAX, |wait| now + wait));
             } else if state.spends.load(Ordering::Relaxed) {
                 at = at.min(now + credit.max(0) as u64);
                 ticks = true;

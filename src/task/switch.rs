@@ -86,7 +86,7 @@ impl<P: Port> Scheduler<P> {
 
     fn account(&self) -> u64 {
         let (now, state) = (self.port.now(), &self.cores[self.port.core()]);
-        state.account(now);
+        state.account(now, self.background_percent());
         state.note_priority(self.port.current());
         now
     }

@@ -108,7 +108,10 @@ impl Knob {
                 value.parse().ok().filter(|&number| number <= most)
             }
             Some(_) => None,
-            None => self.allowed.split(", ").position(|word| word == value).map(|position| position as u16),
+            None => {
+                let mut words = self.allowed.split(',').map(|word| word.strip_prefix(' ').unwrap_or(word));
+                words.position(|word| word == value).map(|position| position as u16)
+            }
         }
     }
 }
