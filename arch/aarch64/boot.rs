@@ -3,7 +3,9 @@
 use super::linear_map::NoMemoryForTables;
 use super::memory::{self, StartError};
 use super::threads::{self, NoThread, Spec};
-use super::{allocator, atomics, background, fixed_map, interrupts, layout, linear_map, percore, secondary, stacks, timer};
+use super::{
+    allocator, atomics, background, fixed_map, interrupts, layout, linear_map, percore, secondary, stacks, timer,
+};
 use crate::app;
 use crate::arguments::Arguments;
 use crate::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};

@@ -280,7 +280,7 @@ impl Frames {
             }
             list.count += 1;
         });
-        self.wants.taken(&pool);
+        self.wants.taken(&pool, self.zeroed());
     }
 
     /// Puts a frame (`ORDER` 0) or a movable group ([`GROUP_ORDER`]) that its user frees into the running core's cache,
@@ -300,7 +300,7 @@ impl Frames {
         let (list, limit) = cache.list::<ORDER>(class);
         // Only one of two that free the same frames gets past the first of them.
         if limit == 0
-            || self.wants.is_block_wanted()
+            || self.wants.any()
             || !others.iter().all(|entry| entry.is(in_use))
             || !first.change(in_use, cached)
         {
@@ -328,7 +328,7 @@ impl Frames {
         let mut kept = 0;
         for &frame in frames {
             let entry = self.table.known_entry(frame);
-            if limit == 0 || self.wants.is_block_wanted() || !entry.change(in_use, cached) {
+            if limit == 0 || self.wants.any() || !entry.change(in_use, cached) {
                 break;
             }
             self.tell_freed(frame, 1);
@@ -364,7 +364,7 @@ impl Frames {
         for block in pool.take_blocks(cache.limits.blocks / 2).rev().map(Block) {
             cache.blocks.push(block, self.table.known(block).1);
         }
-        self.wants.taken(&pool);
+        self.wants.taken(&pool, self.zeroed());
     }
 
     /// Gives back a block in use as a whole that is no home any more, or was none: to the running core's cache, or if
@@ -373,14 +373,13 @@ impl Frames {
         if shared.pinned.load(Ordering::Acquire) == 0 {
             let mut cache = self.cache();
             let limit = cache.limits.blocks;
-            if limit > 0 && shared.hand(Holder::User, Holder::Cache) {
+            if limit > 0 && !self.wants.any() && shared.hand(Holder::User, Holder::Cache) {
                 self.tell_freed(block.frame(0), PAGES_PER_SLOT);
                 cache.blocks.push(block, shared);
                 let list = &mut cache.blocks;
                 if list.count > limit {
                     self.drain_over(list.count, limit, |pool| drain_blocks(list, limit.div_ceil(2), pool));
                 }
-                self.wants.block_freed();
                 return self.scarcity.end();
             }
         }

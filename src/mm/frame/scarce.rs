@@ -62,7 +62,7 @@ impl Frames {
         }
         let mut pool = self.pool.lock();
         let found = pool.allocate(order, class, Spill::Never);
-        self.wants.taken(&pool);
+        self.wants.taken(&pool, self.zeroed());
         drop(pool);
         if found.is_some() {
             return found;
@@ -97,7 +97,7 @@ impl Frames {
         }
         let mut pool = self.pool.lock();
         let found = pool.allocate_block();
-        self.wants.taken(&pool);
+        self.wants.taken(&pool, self.zeroed());
         drop(pool);
         if let Some(block) = found {
             return Some((block, false));

@@ -1,8 +1,8 @@
 //! What background work waits for: a block that becomes free, so much free memory, or too little of it.
 //!
 //! Who waits says so, looks once more, and sleeps; whoever makes frames free looks at what is wanted, under the lock under which
-//! they become free. While a block is wanted, single movable frames and groups that are freed pass the cores' caches by: a block that
-//! is free but for a cached frame would be noticed late.
+//! they become free. While something is wanted, what is freed passes the cores' caches by: a block that is free but for a cached
+//! frame would be noticed late.
 #![forbid(unsafe_code)]
 
 use super::super::address::PAGES_PER_SLOT;
@@ -13,11 +13,13 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub(super) struct Wants {
     signal: Signal,
-    /// A block is wanted.
+    /// Something is wanted.
+    any: AtomicBool,
+    /// A block is.
     block: AtomicBool,
-    /// Free frames of the pool with which it is worth looking again, block or not.
+    /// Free frames of the pool that are enough, block or not.
     enough: AtomicUsize,
-    /// Free frames of the pool below which memory is low; 0 once that was said.
+    /// Spare frames below which memory is low; 0 once that was said.
     low: AtomicUsize,
     /// It was said, and nobody has heard it yet.
     is_low: AtomicBool,
@@ -27,6 +29,7 @@ impl Wants {
     pub(super) const fn new() -> Self {
         Wants {
             signal: Signal::new(),
+            any: AtomicBool::new(false),
             block: AtomicBool::new(false),
             enough: AtomicUsize::new(usize::MAX),
             low: AtomicUsize::new(0),
@@ -34,40 +37,47 @@ impl Wants {
         }
     }
 
-    /// Whether a block is wanted: who frees a frame leaves it to the pool then.
+    /// Whether something is wanted: who frees a frame leaves it to the pool then.
     #[inline]
-    pub(super) fn is_block_wanted(&self) -> bool {
-        self.block.load(Ordering::Relaxed)
-    }
-
-    #[cold]
-    fn satisfy(&self) {
-        self.block.store(false, Ordering::Relaxed);
-        self.signal.raise();
-    }
-
-    /// A block became free.
-    #[inline]
-    pub(super) fn block_freed(&self) {
-        if self.is_block_wanted() {
-            self.satisfy();
-        }
+    pub(super) fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
     }
 
     /// Frames of the pool became free.
     #[inline]
     pub(super) fn freed(&self, pool: &Pool) {
-        if self.is_block_wanted()
-            && (pool.has_free_block() || pool.statistics.free >= self.enough.load(Ordering::Relaxed))
-        {
-            self.satisfy();
+        if self.any() {
+            self.look(pool);
         }
     }
 
-    /// Frames of the pool were taken.
+    #[cold]
+    fn look(&self, pool: &Pool) {
+        let block = self.block.load(Ordering::Relaxed) && pool.has_free_block();
+        if block || pool.statistics.free >= self.enough.load(Ordering::Relaxed) {
+            self.any.store(false, Ordering::Relaxed);
+            self.signal.raise();
+        }
+    }
+
+    /// A block was zeroed, and is in nobody's hands.
+    pub(super) fn zeroed(&self) {
+        if self.any() && self.block.load(Ordering::Relaxed) {
+            self.any.store(false, Ordering::Relaxed);
+            self.signal.raise();
+        }
+    }
+
+    fn want(&self, block: bool, enough: usize) {
+        self.block.store(block, Ordering::Relaxed);
+        self.enough.store(enough, Ordering::Relaxed);
+        self.any.store(true, Ordering::Relaxed);
+    }
+
+    /// Frames of the pool were taken, beside which there are `zeroed` blocks.
     #[inline]
-    pub(super) fn taken(&self, pool: &Pool) {
-        if pool.statistics.free < self.low.load(Ordering::Relaxed) {
+    pub(super) fn taken(&self, pool: &Pool, zeroed: usize) {
+        if pool.statistics.free + zeroed * PAGES_PER_SLOT < self.low.load(Ordering::Relaxed) {
             self.say_low();
         }
     }
@@ -92,23 +102,33 @@ impl Frames {
         // Whoever frees something from here on sees it. What is in the caches now is looked at.
         self.with_drained_caches(|pool| {
             let is_free = pool.has_free_block() || self.zeroed() > 0;
-            self.wants.enough.store(pool.statistics.free + PAGES_PER_SLOT, Ordering::Relaxed);
-            self.wants.block.store(!is_free, Ordering::Relaxed);
+            if !is_free {
+                self.wants.want(true, pool.statistics.free + PAGES_PER_SLOT);
+            }
             is_free
         })
     }
 
-    /// Whether a block is wanted, and none has become free since.
-    pub fn is_block_wanted(&self) -> bool {
-        self.wants.is_block_wanted()
+    /// Raises the [signal](Frames::signal) as soon as memory is not low any more.
+    pub fn want_memory(&self) {
+        let (low, _) = self.watermarks();
+        self.with_drained_caches(|pool| {
+            self.wants.want(false, low);
+            self.wants.freed(pool);
+        });
     }
 
-    /// Takes [`Frames::want_block`] back.
-    pub fn want_no_block(&self) {
-        self.wants.block.store(false, Ordering::Relaxed);
+    /// Whether something is wanted, and not there yet.
+    pub fn is_wanting(&self) -> bool {
+        self.wants.any()
     }
 
-    /// Frames below which memory is low, and frames from which on it is not low any more. (Linux has watermarks of its own, from
+    /// Takes back what is wanted.
+    pub fn want_nothing(&self) {
+        self.wants.any.store(false, Ordering::Relaxed);
+    }
+
+    /// Spare frames below which memory is low, and from which on it is not low any more. (Linux has watermarks of its own, from
     /// `min_free_kbytes`.)
     pub fn watermarks(&self) -> (usize, usize) {
         let total = self.pool.lock().statistics.total;
@@ -131,12 +151,17 @@ impl Frames {
         self.wants.low.load(Ordering::Relaxed) > 0
     }
 
-    /// Raises the [signal](Frames::signal) when less than the low watermark is free, once.
+    /// Raises the [signal](Frames::signal) when less than the low watermark is [spare](Frames::spare), once.
     pub fn tell_low(&self) {
         let (low, _) = self.watermarks();
         let pool = self.pool.lock();
         self.wants.low.store(low, Ordering::Relaxed);
-        self.wants.taken(&pool);
+        self.wants.taken(&pool, self.zeroed());
+    }
+
+    /// Free frames that no core keeps for itself: what the watermarks are about.
+    pub fn spare(&self) -> usize {
+        self.pool.lock().statistics.free + self.zeroed() * PAGES_PER_SLOT
     }
 }
 

@@ -122,7 +122,7 @@ impl Frames {
         let _cache = self.cache();
         self.zeroed.push(self.table, block);
         self.scarcity.end();
-        self.wants.block_freed();
+        self.wants.zeroed();
     }
 
     /// Takes a zeroed block as the home of a slot that will hold pages in all its frames. `None` when there is none.

@@ -182,14 +182,20 @@ impl<M: Mmu> MemoryManager<M> {
             if now - since > PERIOD {
                 candidates.forget_heat(&self.slots);
             }
-            if !self.frames.is_block_wanted() {
+            if !self.frames.is_wanting() {
                 // Something has become free.
                 worker.end_back_off();
             }
-            self.frames.want_no_block();
+            self.frames.want_nothing();
         }
         if self.give_back_when_low(&mut worker.shrinking) {
             return Rest::None;
+        }
+        if !self.frames.tells_low() {
+            // It is low, and there is nothing more to give back: no time for blocks, until something has become free.
+            self.frames.want_memory();
+            worker.waits_since = Some(now);
+            return Rest::Wait;
         }
         self.background.candidates.sort(&self.slots);
         self.end_window(worker, now);
@@ -220,7 +226,7 @@ impl<M: Mmu> MemoryManager<M> {
         let asked = &self.background.asked;
         if asked.load(Ordering::Relaxed) {
             let is_free = self.frames.want_block();
-            self.frames.want_no_block();
+            self.frames.want_nothing();
             if is_free || worker.is_backed_off(now) || self.advance_compaction(worker, now) != Compacted::More {
                 asked.store(false, Ordering::Relaxed);
             }
@@ -272,7 +278,8 @@ impl<M: Mmu> MemoryManager<M> {
         let counters = &self.counters;
         counters.khugepaged_slots_scanned.increment();
         let terms = Terms::background(self.policy.max_ptes_none());
-        match self.collapse_slot(number, terms, &mut || self.frames.is_low()) {
+        // Once begun it is ended: it gives as much back as it takes.
+        match self.collapse_slot(number, terms, &mut || false) {
             Ok(_) => counters.khugepaged_collapsed.increment(),
             Err(Refusal::NoFreeBlock) => {
                 let slot = LockedSlot::lock(self, number, handle);
@@ -282,7 +289,7 @@ impl<M: Mmu> MemoryManager<M> {
                     return Outcome::NoBlock;
                 }
             }
-            Err(Refusal::Busy | Refusal::Deadline) => return Outcome::Later,
+            Err(Refusal::Busy) => return Outcome::Later,
             Err(refusal) => {
                 if refusal == Refusal::Absent {
                     counters.thp_scan_exceed_none_pte.increment();

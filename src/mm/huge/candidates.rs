@@ -162,8 +162,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
         self.state.nominated = true;
         let mm = self.mm;
         mm.background.candidates.nominate(self.handle, self.record());
-        // While it waits for a block, the one more candidate changes nothing.
-        if !mm.frames.is_block_wanted() {
+        // While the worker waits for memory, one more candidate changes nothing.
+        if !mm.frames.is_wanting() {
             mm.frames.signal().raise();
         }
     }

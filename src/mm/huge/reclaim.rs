@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use super::SplitCause;
+use super::collapse::Terms;
 use crate::mm::address::{Block, PAGES_PER_GROUP, PAGES_PER_SLOT};
 use crate::mm::frame::Owner;
 use crate::mm::mmu::{Attributes, Mmu};
@@ -95,19 +96,23 @@ impl<M: Mmu> MemoryManager<M> {
     /// Gives some memory back, if it is low or was and is not plenty yet; says whether it did, and whether it is to be called
     /// again.
     pub(super) fn give_back_when_low(&self, shrinking: &mut Shrinking) -> bool {
-        if self.frames.hear_low() {
-            shrinking.gives = true;
-            shrinking.searches = SEARCHES;
-        } else if !shrinking.gives && self.frames.tells_low() {
+        let heard = self.frames.hear_low();
+        if !heard && !shrinking.gives && self.frames.tells_low() {
             return false;
         }
+        if heard {
+            // What the cores keep for themselves is the first that is given back.
+            self.frames.drain_caches();
+            shrinking.searches = SEARCHES;
+        }
         let (low, high) = self.frames.watermarks();
-        let unused = self.frames.statistics().unused();
-        if unused >= if shrinking.gives { high } else { low } {
+        let spare = self.frames.spare();
+        if spare >= if shrinking.gives { high } else { low } {
             shrinking.gives = false;
             self.frames.tell_low();
             return false;
         }
+        shrinking.gives |= heard;
         if !shrinking.gives {
             return false;
         }
@@ -164,7 +169,10 @@ impl<M: Mmu> MemoryManager<M> {
     fn end_home_of(&self, owner: Owner) -> Attempt {
         self.with_home(owner, |slot| {
             let freed = slot.dissolve()?;
-            slot.nominate_if_used();
+            // Once memory is not low any more. One with more holes would only take back what it has just given.
+            if Terms::background(self.policy.max_ptes_none()).allow(&slot.state).is_ok() {
+                slot.nominate();
+            }
             Ok(freed)
         })
     }

@@ -1,6 +1,8 @@
 //! One test file, two machines: `tests!` makes a host test binary, or a kernel that boots and runs the same list.
 #![cfg_attr(target_os = "none", no_std)]
 
+pub mod fragment;
+
 /// Runs the named functions, each `fn()`, as the tests of this file.
 #[cfg(not(target_os = "none"))]
 #[macro_export]
