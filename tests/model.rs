@@ -13,9 +13,10 @@ mod memory;
 mod moves;
 mod world;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use ashlar::mm::address::VirtAddr;
-use ashlar::mm::huge::{Enabled, FaultMode, HugePolicy};
+use ashlar::mm::huge::{Defrag, Enabled, FaultMode, HugePolicy, Rest};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::{FaultError, MapRequest, MemoryError};
 use common::Random;
@@ -38,6 +39,19 @@ struct Run {
     short: bool,
     cores: usize,
     oom: usize,
+    /// The background's time.
+    now: u64,
+    /// Pages that were released, and are what they were then.
+    released: BTreeSet<u64>,
+}
+
+/// What a slot is at a moment.
+struct SlotNow {
+    /// Its first page.
+    start: u64,
+    huge: bool,
+    /// Pages of it that are absent.
+    absent: usize,
 }
 
 impl Run {
@@ -45,7 +59,17 @@ impl Run {
         let cores = 2 + seed as usize % 3;
         let world = World::new(ram, cores, seed);
         world.mm.set_overcommit(true);
-        Run { world, model: Model::new(), random: Random::new(seed), ram, short, cores, oom: 0 }
+        Run {
+            world,
+            model: Model::new(),
+            random: Random::new(seed),
+            ram,
+            short,
+            cores,
+            oom: 0,
+            now: 0,
+            released: BTreeSet::new(),
+        }
     }
 
     /// Pages in the window: whole slots as often as not, else where blocks and groups begin and end.
@@ -74,7 +98,11 @@ impl Run {
         let core = self.random.index(self.cores);
         self.world.mm.machine().on_core(core);
         common::set_core(core);
-        match self.random.below(150) {
+        let operation = self.random.below(165);
+        if !matches!(operation, 23..30 | 39..45 | 150..165) {
+            self.released.clear();
+        }
+        match operation {
             0..6 => self.renew(),
             6..10 => {
                 let range = self.range();
@@ -100,7 +128,9 @@ impl Run {
             120..128 => self.migrate(),
             128..133 => self.dissolve(),
             133..145 => self.collapse(),
-            _ => self.walk(),
+            145..150 => self.walk(),
+            150..164 => self.background(),
+            _ => self.set_knobs(),
         }
     }
 
@@ -185,6 +215,7 @@ impl Run {
             None => {
                 assert_eq!(result, Ok(()));
                 self.model.forget(&range);
+                self.released.extend(range);
             }
         }
     }
@@ -194,6 +225,58 @@ impl Run {
         let often = Enabled::Always;
         policy.set_enabled(self.random.pick(&[often, often, often, Enabled::Madvise, Enabled::Never]));
         policy.set_fault_mode(self.random.pick(&[FaultMode::Adaptive, FaultMode::Adaptive, FaultMode::Eager]));
+    }
+
+    /// What the background may do, and what faults do for want of a block.
+    fn set_knobs(&mut self) {
+        use Defrag::{Always, Defer, DeferMadvise, Madvise, Never};
+        let policy = self.world.mm.policy();
+        policy.set_defrag(self.random.pick(&[Never, Never, Always, Defer, DeferMadvise, Madvise]));
+        policy.set_max_ptes_none(self.random.pick(&[64, 64, 0, 255, 511]));
+        policy.set_khugepaged(self.random.below(8) > 0);
+        self.world.mm.reconsider();
+    }
+
+    /// The background has its turn for some steps. What it made blocks of, it was allowed to.
+    fn background(&mut self) {
+        self.now += self.random.pick(&[1_000_000, 10_000_000, 1_000_000_000]);
+        for _ in 0..self.random.below(12) {
+            let before = self.slots_now();
+            let limit = self.world.mm.policy().max_ptes_none();
+            let (enabled, on) = (self.world.mm.policy().enabled(), self.world.mm.policy().khugepaged());
+            let rest = self.world.mm.background_step(self.now);
+            self.world.check();
+            for (before, after) in
+                before.iter().zip(self.slots_now()).filter(|(before, after)| !before.huge && after.huge)
+            {
+                let allowed = on && before.absent <= limit && enabled != Enabled::Never;
+                assert!(allowed, "slot {:#x}: {} pages were filled", after.start, before.absent);
+            }
+            self.assert_released();
+            match rest {
+                Rest::None => {}
+                Rest::Until(at) => self.now = self.now.max(at),
+                Rest::Wait => break,
+            }
+        }
+    }
+
+    /// What the slots of the window are.
+    fn slots_now(&self) -> Vec<SlotNow> {
+        let is_absent = |page: &u64| self.world.mm.machine().translate(address(*page)).is_none();
+        let slot = |start: u64| SlotNow {
+            start,
+            huge: self.world.mm.is_huge(address(start)),
+            absent: (start..start + 512).filter(is_absent).count(),
+        };
+        WINDOW.step_by(512).map(slot).collect()
+    }
+
+    /// What was released, and not touched since, is absent.
+    fn assert_released(&self) {
+        for &page in &self.released {
+            assert_eq!(self.world.mm.machine().translate(address(page)), None, "page {page:#x} was refilled");
+        }
     }
 
     fn populate(&mut self) {
@@ -212,6 +295,7 @@ impl Run {
                 break;
             }
         }
+        self.assert_released();
     }
 
     /// Touches page after page, as programs do.
@@ -325,9 +409,12 @@ fn agrees_with_plenty() {
         "refused_no_home",
         "refused_pinned",
         "refused_deadline",
+        "refused_released",
+        "khugepaged_collapsed",
+        "thp_scan_exceed_none_pte",
     ];
     // Five slots fit.
-    let never = ["reclaim", "out_of_memory", "thp_collapse_alloc_failed", "refused_busy"];
+    let never = ["reclaim", "out_of_memory", "thp_collapse_alloc_failed", "refused_busy", "kswapd_steal"];
     run((1..1 + RUNS).map(|seed| (seed, 32 * MIB)), false, &happens, &never);
 }
 
@@ -344,6 +431,15 @@ fn agrees_when_memory_is_short() {
         "collapse",
         "collapse_adopt",
         "thp_collapse_alloc_failed",
+        "khugepaged_collapsed",
+        "heat_samples",
+        "access_flag_fault",
+        "compact_stall",
+        "compact_success",
+        "compact_fail",
+        "compact_daemon_wake",
+        "compact_blocks",
+        "kswapd_steal",
         "refused_no_free_block",
         "refused_no_free_frame",
     ];

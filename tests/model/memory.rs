@@ -144,7 +144,8 @@ impl Model {
         let mut frames: Vec<Option<Frame>> = vec![None; self.pages.len()];
         let mut used = vec![false; ram / PAGE_SIZE];
         for mapping in mm.machine().mappings() {
-            let allowed = if mapping.accessed { mapping.access } else { Access::NONE };
+            // Without its access flag it may be sampled: it allows as much, after a fault.
+            let allowed = mapping.access;
             for offset in 0..(mapping.bytes / PAGE_SIZE) as u64 {
                 let (page, frame) = (mapping.va.page().0 + offset, mapping.pa.frame() + offset);
                 let model = self.page(page).unwrap_or_else(|| panic!("page {page:#x} should not be mapped"));

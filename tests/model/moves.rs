@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use ashlar::mm::Refusal;
 use ashlar::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT};
 use ashlar::mm::huge::{Collapsed, HugePolicy, Unit};
-use ashlar::mm::mmu::{Access, Attributes};
+use ashlar::mm::mmu::Attributes;
 use ashlar::mm::walk::{Leaf, Size};
 use core::cell::Cell;
 use core::ops::Range;
@@ -196,11 +196,11 @@ impl Run {
                 _ if mapping.contiguous => Size::Group,
                 _ => Size::Page,
             };
-            let access = if mapping.accessed { mapping.access } else { Access::NONE };
+            let attributes = Attributes { access: mapping.access, accessed: mapping.accessed };
             for offset in 0..(mapping.bytes / PAGE_SIZE) as u64 {
                 let (page, frame) = (mapping.va.page().0 + offset, mapping.pa.frame() + offset);
                 if range.contains(&page) {
-                    assert_eq!(walked.next(), Some((page, frame, Attributes::new(access), size)));
+                    assert_eq!(walked.next(), Some((page, frame, attributes, size)));
                 }
             }
         }
