@@ -82,6 +82,11 @@ fn policy_is_set_by_name() {
     assert_eq!(error.to_string(), "defrag takes always, defer, defer+madvise, madvise, never");
     let error = settings.set("max_ptes_nun", "5").expect_err("no such policy");
     assert!(error.to_string().starts_with("no such policy; there are transparent_hugepage defrag"));
+    assert_eq!(
+        settings.to_string(),
+        "transparent_hugepage=always defrag=never max_ptes_none=5 shrink_underused=1 khugepaged=on khugepaged_budget=5 \
+         fault=adaptive"
+    );
     let changed: Vec<_> = settings.iter().zip(Settings::DEFAULT.iter()).filter(|(now, before)| now != before).collect();
     assert_eq!(changed, [(("max_ptes_none", 5), ("max_ptes_none", 64))]);
 }

@@ -2,7 +2,11 @@
 //! all of a block leaves it where it is, and afterwards everything can be given up and comes back.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-ashlar_test::expect!("run memory=64M", "run memory=64M fault=eager", "output test result: ok");
+ashlar_test::expect!(
+    "run memory=64M khugepaged=off",
+    "run memory=64M khugepaged=off fault=eager",
+    "output test result: ok"
+);
 
 #[cfg(target_os = "none")]
 #[path = "common/backing.rs"]

@@ -2,7 +2,11 @@
 //! says and however few pages there are; every byte is as it was, and what was absent is zero.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-ashlar_test::expect!("run memory=256M", "run memory=256M fault=eager", "output test result: ok");
+ashlar_test::expect!(
+    "run memory=256M khugepaged=off",
+    "run memory=256M khugepaged=off fault=eager",
+    "output test result: ok"
+);
 
 #[cfg(target_os = "none")]
 #[path = "common/backing.rs"]

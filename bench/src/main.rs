@@ -13,6 +13,8 @@ mod lookup;
 #[cfg(target_os = "none")]
 mod parallel;
 #[cfg(target_os = "none")]
+mod recovery;
+#[cfg(target_os = "none")]
 mod sample;
 #[cfg(target_os = "none")]
 mod threads;
@@ -21,7 +23,7 @@ ashlar::entry!(main);
 
 /// What is measured in guest instructions, by one core: exact, the same on every run.
 #[cfg(target_os = "none")]
-const EXACT: [(&str, fn()); 15] = [
+const EXACT: [(&str, fn()); 20] = [
     ("eager", faults::eager),
     ("pool", faults::pool),
     ("group", faults::group),
@@ -37,6 +39,11 @@ const EXACT: [(&str, fn()); 15] = [
     ("switch", threads::context_switch),
     ("spawn", threads::spawn_join),
     ("mutex", threads::mutex),
+    ("worst", recovery::worst_fault),
+    ("recovery", recovery::idle),
+    ("budget", recovery::budget),
+    ("movable", recovery::movable),
+    ("bloat", recovery::bloat),
 ];
 
 /// What is counted, or timed by the clock, on several cores.

@@ -1,6 +1,6 @@
 //! The application's memory, by itself: mappings beside the heap, and what is in blocks.
 
-use crate::arch::aarch64::{gate, memory};
+use crate::arch::aarch64::{background, gate, memory};
 use crate::mm::address::PAGE_SIZE;
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -10,13 +10,15 @@ use core::time::Duration;
 
 pub use super::collapse::CollapseReport;
 pub use super::pin::Pin;
+pub use super::pressure::{ListenError, Listener, on_pressure, pressure};
 pub use super::report::{Report, report};
 pub use crate::mm::address::{PhysAddr, VirtAddr};
-pub use crate::mm::huge::{Collapsed, HugePolicy};
+pub use crate::mm::huge::{Collapsed, HugePolicy, PolicyError, Settings};
 pub use crate::mm::mmu::Access;
 pub use crate::mm::pin::{PinError, PinRequest};
+pub use crate::mm::pressure::{Level, Stalls};
 pub use crate::mm::report::Usage;
-pub use crate::mm::{FaultError, MapRequest, MemoryError, Refusal};
+pub use crate::mm::{FaultError, MapRequest, MemoryError, Refusal, RegionReport};
 
 /// Whole pages of memory of one's own, which read as zero at first. Dropping it unmaps them.
 ///
@@ -297,6 +299,39 @@ pub fn is_huge<T: ?Sized>(pointer: *const T) -> bool {
 /// The application's memory by the size of its descriptors. Looks at every slot.
 pub fn usage() -> Usage {
     gate::call(|| memory::manager().usage())
+}
+
+/// All regions in the order of their addresses, each with what is in it, and whether it may have blocks (Linux:
+/// `/proc/self/smaps`). Regions that come and go meanwhile may be missed.
+pub fn regions() -> impl Iterator<Item = RegionReport> {
+    let mut next = VirtAddr(0);
+    core::iter::from_fn(move || {
+        let after = next;
+        let report = gate::call(move || memory::manager().region_report(after))?;
+        next = report.range.end;
+        Some(report)
+    })
+}
+
+/// The global policy for huge pages, as it is now. Displayed as boot arguments.
+pub fn policy() -> Settings {
+    memory::manager().policy().settings()
+}
+
+/// Sets a part of the global policy, by the name and in the words of the boot argument: `set_policy("max_ptes_none", "511")`.
+/// Later faults go by it, and background work from now on; what is mapped stays as it is until then.
+///
+/// # Errors
+///
+/// There is no such part, or it does not take that value: the error says which there are. Nothing is changed.
+pub fn set_policy(name: &str, value: &str) -> Result<(), PolicyError> {
+    let mut settings = policy();
+    settings.set(name, value)?;
+    gate::call(move || {
+        memory::manager().policy().apply(&settings);
+        background::policy_changed();
+    });
+    Ok(())
 }
 
 /// Events since boot by name, in a fixed order; names that Linux has in `/proc/vmstat` mean what they mean there.

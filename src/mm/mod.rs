@@ -18,7 +18,7 @@
 //! | `fault`, `touch` | from an address to its slot; what a touch maps there |
 //! | [`pressure`] | time lost for want of memory; the application's part in giving it back |
 //! | `idle` | what idle cores do: zeroing ahead, filling what is in use by half |
-//! | [`stats`], [`report`] | what it says of itself |
+//! | [`stats`], [`report`], `region_report` | what it says of itself |
 //!
 //! Locks: space → regions → slot → directory → slab → caches → frames (`crate::sync`). Operations on ranges come one after the
 //! other; faults wait for nobody but those who work on the same slot. No lock is held while memory is taken back.
@@ -39,6 +39,7 @@ pub mod pin;
 pub mod pressure;
 mod refusal;
 pub mod region_map;
+mod region_report;
 pub mod report;
 pub mod slab;
 pub mod slot;
@@ -51,6 +52,7 @@ mod touch;
 pub mod walk;
 
 pub use refusal::Refusal;
+pub use region_report::RegionReport;
 pub use space::{MapRequest, Region};
 
 use crate::sync::{Rank, Ranked, RankedRw, Sleeping};

@@ -134,7 +134,7 @@ impl Pressure {
             averages.at += periods * PERIOD;
             averages.total = total;
         }
-        Stalls { total, averages: averages.values.map(|value| (value * 10_000 >> 20) as u16) }
+        Stalls { total, averages: averages.values.map(|value| ((value * 10_000) >> 20) as u16) }
     }
 
     /// Makes the running thread the listener; false if there is one.

@@ -75,8 +75,18 @@ impl<M: Mmu> LockedSlot<'_, M> {
         }
     }
 
+    /// A slot without a home is used more and more: when it is by half, it is a candidate for one.
+    #[cold]
+    #[inline(never)]
+    fn note_use(&mut self, target: &Target<'_>) {
+        if target.huge && target.is_whole() {
+            self.nominate_if_used();
+        }
+    }
+
     /// No block is free: the slot is a candidate for one. Says whether the fault is to wait for a block, as the policy may be.
     #[cold]
+    #[inline(never)]
     fn lacks_block(&mut self, target: &Target<'_>) -> bool {
         self.nominate();
         match self.mm.policy.effort(target.wish) {
@@ -156,20 +166,18 @@ impl<M: Mmu> LockedSlot<'_, M> {
         if !self.map_unit(table, target) {
             return Attempt::NoMemory;
         }
-        if target.huge && self.state.home.is_some() && target.is_whole() {
-            if self.state.present.count() >= PAGES_PER_SLOT / 2 {
-                self.fill_another(table, target.page.index(), target.attributes);
-                self.offer();
+        match self.state.home {
+            Some(_) if target.huge && target.is_whole() => {
+                if self.state.present.count() >= PAGES_PER_SLOT / 2 {
+                    self.fill_another(table, target.page.index(), target.attributes);
+                    self.offer();
+                }
+                // Most touches leave something absent.
+                let _ = self.promote();
             }
-            // Most touches leave something absent.
-            let _ = self.promote();
-        } else if self.state.home.is_none()
-            && self.state.present.is_word_full(target.page.index())
-            && target.huge
-            && target.is_whole()
-        {
             // Seldom enough, and always when the slot is full.
-            self.nominate_if_used();
+            None if self.state.present.is_word_full(target.page.index()) => self.note_use(target),
+            _ => {}
         }
         Attempt::Done
     }

@@ -33,12 +33,10 @@ impl Frames {
         let sections = self.table.sections().get((from.0 / SECTION_BLOCKS) as usize..)?;
         let blocks =
             sections.iter().flat_map(|section| section.blocks()).skip_while(|&block| block < from.0).map(Block);
-        let mut seen = 0;
-        for block in blocks {
+        for (seen, block) in blocks.enumerate() {
             if seen == LOOK {
                 return Some(block);
             }
-            seen += 1;
             match pool.records.record(block).map(|record| &record.state) {
                 Some(BlockState::Broken { class: Class::Movable, free, listed })
                     if free.count() > 0 && *listed != Some(ISOLATED) =>

@@ -140,7 +140,7 @@ impl<M: Mmu> MemoryManager<M> {
         self.frames.signal()
     }
 
-    /// How many slots wait for a block, or for their turn.
+    /// How many slots wait for a block, or for their turn, or have it.
     pub fn candidates(&self) -> usize {
         self.background.candidates.count()
     }
@@ -209,7 +209,10 @@ impl<M: Mmu> MemoryManager<M> {
             return Rest::Until(worker.window_ends);
         }
         match self.improve(slot) {
-            Outcome::Settled => Rest::None,
+            Outcome::Settled => {
+                self.background.candidates.settle();
+                Rest::None
+            }
             Outcome::Later => {
                 self.keep(slot, Heat::UNKNOWN);
                 Rest::Until(now + BACK_OFF)
@@ -304,7 +307,9 @@ impl<M: Mmu> MemoryManager<M> {
     fn keep(&self, handle: Handle<Slot>, heat: Heat) {
         let number = self.slots.get(handle).number();
         let mut slot = LockedSlot::lock(self, number, handle);
-        if !core::mem::replace(&mut slot.state.nominated, true) {
+        if core::mem::replace(&mut slot.state.nominated, true) {
+            self.background.candidates.settle();
+        } else {
             self.background.candidates.put(&self.slots, handle, heat);
         }
     }

@@ -71,12 +71,12 @@ impl List {
     }
 }
 
-/// All candidates but those in the worker's hands.
+/// All candidates.
 pub(super) struct Candidates {
     /// The slot nominated last.
     inbox: AtomicU32,
     lists: Ranked<[List; HEATS]>,
-    /// In the inbox and the lists.
+    /// In the inbox, the lists, and the worker's hands.
     count: AtomicUsize,
 }
 
@@ -109,15 +109,17 @@ impl Candidates {
 
     /// Puts a slot that was taken out back.
     pub(super) fn put(&self, slots: &Slab<Slot>, slot: Handle<Slot>, heat: Heat) {
-        self.count.fetch_add(1, Ordering::Relaxed);
         self.lists.lock()[heat.0].push(slots, slot);
     }
 
     /// Takes a slot of this heat out.
     pub(super) fn take(&self, slots: &Slab<Slot>, heat: Heat) -> Option<Handle<Slot>> {
-        let slot = self.lists.lock()[heat.0].pop(slots)?;
+        self.lists.lock()[heat.0].pop(slots)
+    }
+
+    /// A slot that was taken out is no candidate any more.
+    pub(super) fn settle(&self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
-        Some(slot)
     }
 
     /// Takes the hottest slot out.

@@ -50,6 +50,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
 
     /// Sets or clears the access flag of page `index`, and of all its group where that is one translation (the flag of a group is
     /// any of its 16: Arm ARM D8.7.1). No break is needed. False if the slot has no table.
+    #[cold]
+    #[inline(never)] // A fault that does not need it pays nothing for it.
     pub(in crate::mm) fn set_accessed(&mut self, index: usize, accessed: bool) -> bool {
         let (Mapping::Table(table), Some((_, attributes))) = (self.state.mapping, self.leaf(index)) else {
             return false;

@@ -108,11 +108,13 @@ impl Knob {
                 value.parse().ok().filter(|&number| number <= most)
             }
             Some(_) => None,
-            None => {
-                let mut words = self.allowed.split(',').map(|word| word.strip_prefix(' ').unwrap_or(word));
-                words.position(|word| word == value).map(|position| position as u16)
-            }
+            None => self.choices().position(|word| word == value).map(|position| position as u16),
         }
+    }
+
+    /// The words that it takes.
+    fn choices(&self) -> impl Iterator<Item = &'static str> {
+        self.allowed.split(',').map(|word| word.strip_prefix(' ').unwrap_or(word))
     }
 }
 
@@ -196,6 +198,21 @@ impl Settings {
     /// Each knob's name with its value, a number or the place of a word among those allowed.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u16)> + '_ {
         KNOBS.iter().map(|knob| knob.name).zip(self.0)
+    }
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (knob, value) in KNOBS.iter().zip(self.0) {
+            write!(f, "{separator}{}=", knob.name)?;
+            separator = " ";
+            match knob.most {
+                Some(_) => write!(f, "{value}")?,
+                None => f.write_str(knob.choices().nth(value.into()).unwrap_or("?"))?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -61,6 +61,8 @@ enum Attempt {
 impl<M: Mmu> MemoryManager<M> {
     /// Sees to it that who found no memory may try again; false when that is for nothing: nothing can be taken back, and nothing
     /// has become free since by the end of an isolation. Called without a lock.
+    #[cold]
+    #[inline(never)]
     pub(in crate::mm) fn ease(&self, shortage: &mut Shortage) -> bool {
         let _stall = self.pressure.stall();
         if self.reclaim() {
@@ -83,7 +85,7 @@ impl<M: Mmu> MemoryManager<M> {
             self.frames.free_block(block);
             return true;
         }
-        if self.reclaim_absent(&mut busy) || self.reclaim_zero_pages(&mut busy) {
+        if self.reclaim_absent(&mut busy, |owner| self.end_home_of(owner)) || self.reclaim_zero_pages(&mut busy) {
             return true;
         }
         let busy = busy || self.frames.is_isolating();
@@ -116,7 +118,9 @@ impl<M: Mmu> MemoryManager<M> {
         if !shrinking.gives {
             return false;
         }
-        if self.reclaim_absent(&mut false) || self.search_for_zero_pages(shrinking) {
+        if self.reclaim_absent(&mut false, |owner| self.end_home_with_zeros(owner))
+            || self.search_for_zero_pages(shrinking)
+        {
             self.counters.kswapd_steal.increment();
             return true;
         }
@@ -143,15 +147,15 @@ impl<M: Mmu> MemoryManager<M> {
         false
     }
 
-    /// Dissolves the home that has had absent frames for longest. A home that refuses goes to the end of the queue.
-    fn reclaim_absent(&self, busy: &mut bool) -> bool {
+    /// Has `end` dissolve the home that has had absent frames for longest. A home that refuses goes to the end of the queue.
+    fn reclaim_absent(&self, busy: &mut bool, end: impl Fn(Owner) -> Attempt) -> bool {
         for _ in 0..self.frames.statistics().deferred {
             let Some((block, owner)) = self.frames.oldest_deferred() else {
                 // None is left, or the first one is just ending.
                 *busy |= self.frames.statistics().deferred > 0;
                 return false;
             };
-            match self.end_home_of(owner) {
+            match end(owner) {
                 Attempt::Freed => return true,
                 Attempt::Busy => *busy = true,
                 Attempt::Nothing => {}
@@ -164,6 +168,14 @@ impl<M: Mmu> MemoryManager<M> {
     /// Dissolves the home that `owner` has by then. The slot may have another one when there are blocks again.
     pub(super) fn dissolve_home(&self, owner: Owner) {
         let _ = self.end_home_of(owner);
+    }
+
+    /// As that, with its zero pages, if it is underused: afterwards nothing would look for them. For who has the time.
+    fn end_home_with_zeros(&self, owner: Owner) -> Attempt {
+        match self.policy.shrinks_underused() && self.is_underused(owner) {
+            true => self.release_zero_pages(owner),
+            false => self.end_home_of(owner),
+        }
     }
 
     fn end_home_of(&self, owner: Owner) -> Attempt {
