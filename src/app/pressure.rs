@@ -33,11 +33,12 @@ pub struct Listener(());
 
 /// Calls `spare` whenever memory is low and the memory manager has nothing more to give back: it is the application's turn, to
 /// drop caches for instance. With [`Level::Critical`] a thread waits for memory, for a second at most, and the application ends if
-/// there is none then. `spare` runs in a thread of its own, so it may take locks, but not such as a thread may hold while it
-/// touches new memory.
+/// there is none then. `spare` runs in a thread of its own. Where it takes a lock that a thread holds while it touches new memory,
+/// that thread may be the one that waits, and then in vain: so it is with the heap's lock, and it is better to release mappings
+/// than to free.
 ///
 /// ```ignore
-/// let listener = ashlar::memory::on_pressure(|level| CACHE.lock().unwrap().shrink(level))?;
+/// let listener = ashlar::memory::on_pressure(|_| CACHE.try_lock().map_or((), |mut cache| cache.release_mappings()))?;
 /// ```
 ///
 /// # Errors
@@ -50,7 +51,11 @@ pub fn on_pressure(mut spare: impl FnMut(Level) + Send + 'static) -> Result<List
         let _ = sender.send(first);
         while let Some(level) = gate::call(|| memory::manager().pressure().wait()) {
             spare(level);
-            gate::call(|| memory::manager().pressure().finish_round());
+            gate::call(|| {
+                memory::manager().pressure().finish_round();
+                // What it has released may be absent, and is to be taken back.
+                memory::manager().background_signal().raise();
+            });
         }
     };
     Builder::new().name("pressure").spawn(listen).map_err(ListenError::NoThread)?;

@@ -139,12 +139,6 @@ impl Bits512 {
         self.0.iter().all(|&word| word == u64::MAX)
     }
 
-    /// Whether all of the aligned 64 bits around bit `index` (0..512) are set.
-    #[inline]
-    pub fn is_word_full(&self, index: usize) -> bool {
-        self.0[index / 64] == u64::MAX
-    }
-
     /// How many whole groups of 16 are set.
     pub fn full_groups(&self) -> usize {
         (0..PAGES_PER_SLOT).step_by(PAGES_PER_GROUP).filter(|&start| self.group(start) == u16::MAX).count()

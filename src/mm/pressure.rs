@@ -70,8 +70,9 @@ pub struct Pressure {
     level: AtomicU8,
     /// The listener's thread; 0 for none.
     listener: AtomicU64,
-    /// How often the listener has done what it could.
-    rounds: AtomicU64,
+    /// How often the listener has begun to do what it can, and how often it has done it.
+    begun: AtomicU64,
+    done: AtomicU64,
 }
 
 fn now() -> u64 {
@@ -100,7 +101,8 @@ impl Pressure {
             wanted: Signal::new(),
             level: AtomicU8::new(0),
             listener: AtomicU64::new(0),
-            rounds: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+            done: AtomicU64::new(0),
         }
     }
 
@@ -119,7 +121,11 @@ impl Pressure {
 
     /// As [`Pressure::stalls`], at time `now` (nanoseconds).
     pub fn stalls_at(&self, now: u64) -> Stalls {
-        let total = self.total.load(Ordering::Relaxed);
+        let running = match self.stalled.load(Ordering::Acquire) {
+            0 => 0,
+            _ => now.saturating_sub(self.since.load(Ordering::Relaxed)),
+        };
+        let total = self.total.load(Ordering::Relaxed) + running;
         let mut averages = self.averages.lock();
         let periods = now.saturating_sub(averages.at) / PERIOD;
         if periods > 0 {
@@ -154,26 +160,31 @@ impl Pressure {
     pub fn wait(&self) -> Option<Level> {
         loop {
             if self.listener.load(Ordering::Acquire) != parking::me().number() {
+                // What was raised may have been meant for its successor.
+                self.wanted.raise();
                 return None;
             }
-            match self.level.swap(0, Ordering::AcqRel) {
-                0 => self.wanted.wait(None),
-                1 => return Some(Level::Low),
-                _ => return Some(Level::Critical),
+            // Before the level is taken: who asks after that waits for another round.
+            self.begun.store(self.done.load(Ordering::Relaxed) + 1, Ordering::SeqCst);
+            let level = self.level.swap(0, Ordering::SeqCst);
+            if level > 0 {
+                return Some(if level == Level::Low as u8 { Level::Low } else { Level::Critical });
             }
+            self.begun.fetch_sub(1, Ordering::SeqCst);
+            self.wanted.wait(None);
         }
     }
 
     /// Says, as the listener, that it has done what it could.
     pub fn finish_round(&self) {
-        self.rounds.fetch_add(1, Ordering::AcqRel);
+        self.done.fetch_add(1, Ordering::SeqCst);
         if let Some(parking) = try_parking() {
             (parking.wake)(self.rounds_key(), usize::MAX);
         }
     }
 
     fn rounds_key(&self) -> usize {
-        core::ptr::from_ref(&self.rounds).addr()
+        core::ptr::from_ref(&self.done).addr()
     }
 
     /// Asks the listener, if there is one.
@@ -181,7 +192,7 @@ impl Pressure {
         if self.listener.load(Ordering::Acquire) == 0 {
             return false;
         }
-        self.level.fetch_max(level as u8, Ordering::AcqRel);
+        self.level.fetch_max(level as u8, Ordering::SeqCst);
         self.wanted.raise();
         true
     }
@@ -194,19 +205,24 @@ impl Pressure {
             return false;
         }
         let Some(parking) = try_parking() else { return false };
-        // It may be in the middle of a round, which began before anyone asked: the end of the next one counts.
-        let target = self.rounds.load(Ordering::Acquire) + 1;
+        // A round that has begun by now may not know of it: the end of the next one counts; or that the listener has nothing more to
+        // do.
+        let target = self.begun.load(Ordering::SeqCst) + 1;
         if !self.ask(level) {
             return false;
         }
+        let is_over = || {
+            let done = self.done.load(Ordering::SeqCst);
+            let rests = || self.level.load(Ordering::SeqCst) == 0 && self.begun.load(Ordering::SeqCst) == done;
+            done >= target || rests() || self.listener.load(Ordering::SeqCst) != listener
+        };
         let deadline = (parking.now)().saturating_add(PATIENCE);
-        while self.rounds.load(Ordering::Acquire) < target && (parking.now)() < deadline {
+        while !is_over() && (parking.now)() < deadline {
             (parking.prepare)(self.rounds_key(), None);
-            if self.rounds.load(Ordering::Acquire) >= target {
-                (parking.cancel)();
-                break;
+            match is_over() {
+                true => (parking.cancel)(),
+                false => _ = (parking.park)(Some(deadline)),
             }
-            (parking.park)(Some(deadline));
         }
         true
     }

@@ -61,6 +61,8 @@ pub struct SlotState {
     pub(super) offered: bool,
     /// It is a candidate for background collapse, or on its way back there.
     pub(super) nominated: bool,
+    /// Touches while it had no home, counted round and round.
+    pub(super) strays: u8,
     /// Access flags of its pages may be clear: it is looked at how hot it is.
     pub(super) sampled: bool,
 }

@@ -159,14 +159,7 @@ impl<M: Mmu> MemoryManager<M> {
             self.count_region(object, 1);
         }
         self.merge_around(&range);
-        // A slot in use at either end may be covered as a whole by now.
-        for end in [Page(range.start), Page(range.end - 1)] {
-            if part_in(&range, end.slot()).len() < PAGES_PER_SLOT
-                && let Some(mut slot) = LockedSlot::find(self, end.slot())
-            {
-                slot.nominate_if_used();
-            }
-        }
+        self.nominate_ends(&range);
         Ok(Page(range.start).start()..Page(range.end).start())
     }
 
@@ -258,6 +251,7 @@ impl<M: Mmu> MemoryManager<M> {
             }
         });
         self.merge_around(range);
+        self.nominate_ends(range);
         Ok(())
     }
 
@@ -406,6 +400,17 @@ impl<M: Mmu> MemoryManager<M> {
         for (number, handle) in self.directory.slots(slots_of(range)) {
             operation(LockedSlot::lock(self, number, handle), part_in(range, number));
             crate::sync::breathe();
+        }
+    }
+
+    /// Slots in use at the ends of `range`, which it cuts, may be covered by one region by now: they are candidates.
+    fn nominate_ends(&self, range: &Range<u64>) {
+        for end in [Page(range.start), Page(range.end - 1)] {
+            if part_in(range, end.slot()).len() < PAGES_PER_SLOT
+                && let Some(mut slot) = LockedSlot::find(self, end.slot())
+            {
+                slot.nominate_if_used();
+            }
         }
     }
 

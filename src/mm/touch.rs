@@ -10,7 +10,6 @@
 //! Under the slot's lock a touch allocates (bounded, without reclaim), zeroes at most two groups and writes descriptors.
 #![forbid(unsafe_code)]
 
-use super::MemoryManager;
 use super::address::{Block, Frame, GROUP_ORDER, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
 use super::fault::{Attempt, Target};
 use super::frame::{Class, Home};
@@ -19,6 +18,7 @@ use super::mmu::{Attributes, Entry, Mmu};
 use super::slot::{LockedSlot, Mapping};
 use super::table::Place;
 use super::table::update::group_of;
+use super::{MemoryManager, Refusal};
 use core::ops::Range;
 
 impl<M: Mmu> MemoryManager<M> {
@@ -75,7 +75,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         }
     }
 
-    /// A slot without a home is used more and more: when it is by half, it is a candidate for one.
+    /// A slot without a home was touched sixteen more times: when it is used by half, it is a candidate for one.
     #[cold]
     #[inline(never)]
     fn note_use(&mut self, target: &Target<'_>) {
@@ -88,15 +88,16 @@ impl<M: Mmu> LockedSlot<'_, M> {
     #[cold]
     #[inline(never)]
     fn lacks_block(&mut self, target: &Target<'_>) -> bool {
-        self.nominate();
-        match self.mm.policy.effort(target.wish) {
-            Effort::Direct => target.patient,
-            Effort::Deferred => {
-                self.mm.ask_for_block();
-                false
-            }
-            Effort::Nothing => false,
+        let effort = self.mm.policy.effort(target.wish);
+        if effort == Effort::Direct && target.patient {
+            return true;
         }
+        if effort == Effort::Deferred {
+            self.mm.ask_for_block();
+        }
+        self.mm.counters.thp_fault_fallback.increment();
+        self.nominate();
+        false
     }
 
     /// Whether the slot is likely to be used as a whole. The slot before it is looked at without its lock: this is a guess.
@@ -106,7 +107,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         target.wish == HugePolicy::Always || target.continues && before().is_some_and(is_block)
     }
 
-    /// A free block for a slot that has nothing yet, if one may be used; else counts why not.
+    /// A free block for a slot that has nothing yet, if one may be used; else counts why none may.
     fn first_block(&self, target: &Target<'_>, mode: FaultMode) -> Option<Home> {
         debug_assert!(self.state.home.is_none());
         let counters = &self.mm.counters;
@@ -123,9 +124,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
             FaultMode::Eager => 0,
         };
         let home = self.mm.frames.allocate_home(self.owner(), absent);
-        match home {
-            Some(_) => counters.thp_fault_alloc.increment(),
-            None => counters.thp_fault_fallback.increment(),
+        if home.is_some() {
+            counters.thp_fault_alloc.increment();
         }
         home
     }
@@ -173,10 +173,16 @@ impl<M: Mmu> LockedSlot<'_, M> {
                     self.offer();
                 }
                 // Most touches leave something absent.
-                let _ = self.promote();
+                if self.promote() == Err(Refusal::Away) {
+                    self.nominate();
+                }
             }
-            // Seldom enough, and always when the slot is full.
-            None if self.state.present.is_word_full(target.page.index()) => self.note_use(target),
+            None => {
+                self.state.strays = self.state.strays.wrapping_add(1);
+                if self.state.strays.is_multiple_of(PAGES_PER_GROUP as u8) {
+                    self.note_use(target);
+                }
+            }
             _ => {}
         }
         Attempt::Done

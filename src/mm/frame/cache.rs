@@ -227,7 +227,10 @@ impl Frames {
     pub fn drain_caches(&self) {
         // One at a time: each core waits for its own at most.
         for cache in &self.caches {
-            cache.0.lock().drain(&mut self.pool.lock());
+            let mut cache = cache.0.lock();
+            let mut pool = self.pool.lock();
+            cache.drain(&mut pool);
+            self.wants.freed(&pool);
         }
     }
 
@@ -235,7 +238,9 @@ impl Frames {
     pub fn drain_movable(&self) {
         let mut cache = self.cache();
         let list = &mut cache.frames[Class::Movable as usize];
-        drain_frames(list, u32::MAX, 0, Class::Movable, &mut self.pool.lock());
+        let mut pool = self.pool.lock();
+        drain_frames(list, u32::MAX, 0, Class::Movable, &mut pool);
+        self.wants.freed(&pool);
     }
 
     /// The running core's cache.
@@ -269,6 +274,8 @@ impl Frames {
             return;
         }
         let Some(mut pool) = (if empty { Some(self.pool.lock()) } else { self.pool.try_lock() }) else { return };
+        // What is cached, while a block is wanted, may be what keeps one from being free.
+        let count = if self.wants.any() { 1 } else { count };
         // What comes first is to be taken first.
         let (rest, mut last) = (list.first, None::<&FrameEntry>);
         pool.take_runs(order, class, count, empty, |frame, entries| {
@@ -392,7 +399,6 @@ impl Frames {
         let pool = if count >= 2 * limit { Some(self.pool.lock()) } else { self.pool.try_lock() };
         if let Some(mut pool) = pool {
             drain(&mut pool);
-            self.wants.freed(&pool);
         }
     }
 }

@@ -142,6 +142,7 @@ impl Frames {
         }
         assert!(shared.absent.load(Ordering::Relaxed) > 0, "{block:?} has no absent frame, to be deferred");
         self.note_deferred(&mut self.cache(), block, shared);
+        self.wants.absent();
         true
     }
 

@@ -9,7 +9,11 @@ use super::free_set::FreeSet;
 use super::pool::Pool;
 use super::table::{BlockState, Holder, ISOLATED};
 use super::{Class, Frames, Owner};
+use crate::sync::parking::{self, Prepared, ThreadId, try_parking};
 use core::sync::atomic::Ordering;
+
+/// How long one waits for the end of an isolation before one looks again, in nanoseconds.
+const AWAIT: u64 = 10_000_000;
 
 /// What is in a frame of a broken block, for those who would move it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +44,7 @@ impl Frames {
     pub fn isolate(&self, block: Block) -> bool {
         // Counted first: who finds no frame meanwhile shall wait for this one's.
         self.isolated.fetch_add(1, Ordering::SeqCst);
+        self.isolator.store(parking::me().number(), Ordering::Relaxed);
         // Mostly before all of them are locked at once.
         self.drain_caches();
         let isolated = self.with_drained_caches(|pool| pool.isolate(block));
@@ -54,6 +59,30 @@ impl Frames {
         self.isolated.load(Ordering::SeqCst) > 0
     }
 
+    /// Whether someone waits for the end of an isolation: it had better be soon.
+    pub fn is_isolation_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits, without a lock, until an isolation ends, or for a while. Who isolates runs at no lower a priority meanwhile.
+    pub fn await_isolation(&self) {
+        let Some(parking) = try_parking() else { return crate::sync::relax() };
+        self.awaited.fetch_add(1, Ordering::SeqCst);
+        let isolator = ThreadId::new(self.isolator.load(Ordering::Relaxed));
+        let prepared = (parking.prepare)(self.isolation_key(), isolator.filter(|&thread| thread != parking::me()));
+        if prepared == Prepared::Ready {
+            match self.is_isolating() {
+                true => _ = (parking.park)(Some((parking.now)() + AWAIT)),
+                false => (parking.cancel)(),
+            }
+        }
+        self.awaited.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn isolation_key(&self) -> usize {
+        core::ptr::from_ref(&self.isolated).addr()
+    }
+
     /// How many isolations have ended: frames may have become free by that which were not a moment ago.
     pub fn isolations_ended(&self) -> usize {
         self.isolations_ended.load(Ordering::SeqCst)
@@ -62,6 +91,11 @@ impl Frames {
     fn count_ended(&self) {
         self.isolations_ended.fetch_add(1, Ordering::SeqCst);
         self.isolated.fetch_sub(1, Ordering::SeqCst);
+        if self.is_isolation_awaited()
+            && let Some(parking) = try_parking()
+        {
+            (parking.wake)(self.isolation_key(), usize::MAX);
+        }
     }
 
     /// Puts an isolated block back into its list; if all of it is free, it is a free block.

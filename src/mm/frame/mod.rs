@@ -102,7 +102,7 @@ use cache::{CACHES, CoreCache, new_caches};
 use core::fmt;
 use core::num::NonZeroU32;
 use core::ops::Range;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use pool::{Pool, assert_order};
 use scarce::Scarcity;
 use statistics::CacheCounts;
@@ -197,6 +197,10 @@ pub struct Frames {
     /// Blocks that are isolated.
     isolated: AtomicUsize,
     isolations_ended: AtomicUsize,
+    /// The thread that isolated one last.
+    isolator: AtomicU64,
+    /// Threads that wait for the end of an isolation.
+    awaited: AtomicUsize,
     wants: Wants,
     pool: Ranked<Pool>,
     #[cfg(feature = "sim")]
@@ -226,6 +230,8 @@ impl Frames {
             scarcity: Scarcity::new(),
             isolated: AtomicUsize::new(0),
             isolations_ended: AtomicUsize::new(0),
+            isolator: AtomicU64::new(0),
+            awaited: AtomicUsize::new(0),
             wants: Wants::new(),
             #[cfg(feature = "sim")]
             sim: pool.sim.clone(),

@@ -7,9 +7,6 @@ use super::table::{BlockState, Holder, ISOLATED, SECTION_BLOCKS};
 use super::{Class, Frames};
 use core::sync::atomic::Ordering;
 
-/// Records that are looked at under one hold of the pool's lock.
-const LOOK: usize = 64;
-
 /// A block that may be emptied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Partial {
@@ -26,15 +23,15 @@ pub enum Partial {
 }
 
 impl Frames {
-    /// Calls `each` with blocks that may be emptied, in ascending order, from `from` on: those among the next records. Returns
-    /// where to go on.
-    pub fn partial_blocks(&self, from: Block, mut each: impl FnMut(Block, Partial)) -> Option<Block> {
+    /// Calls `each` with blocks that may be emptied, in ascending order, from `from` on: those among the next `count` records, which
+    /// are looked at under one hold of the pool's lock. Returns where to go on.
+    pub fn partial_blocks(&self, from: Block, count: usize, mut each: impl FnMut(Block, Partial)) -> Option<Block> {
         let pool = self.pool.lock();
         let sections = self.table.sections().get((from.0 / SECTION_BLOCKS) as usize..)?;
         let blocks =
             sections.iter().flat_map(|section| section.blocks()).skip_while(|&block| block < from.0).map(Block);
         for (seen, block) in blocks.enumerate() {
-            if seen == LOOK {
+            if seen == count {
                 return Some(block);
             }
             match pool.records.record(block).map(|record| &record.state) {

@@ -9,7 +9,7 @@ use super::super::address::PAGES_PER_SLOT;
 use super::Frames;
 use super::pool::Pool;
 use crate::sync::Signal;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 pub(super) struct Wants {
     signal: Signal,
@@ -62,8 +62,16 @@ impl Wants {
 
     /// A block was zeroed, and is in nobody's hands.
     pub(super) fn zeroed(&self) {
-        if self.any() && self.block.load(Ordering::Relaxed) {
+        if self.any() {
             self.any.store(false, Ordering::Relaxed);
+            self.signal.raise();
+        }
+    }
+
+    /// Frames of a home became absent: where memory is wanted, they could be had.
+    #[inline]
+    pub(super) fn absent(&self) {
+        if self.any() && !self.block.load(Ordering::Relaxed) {
             self.signal.raise();
         }
     }
@@ -113,19 +121,22 @@ impl Frames {
     pub fn want_memory(&self) {
         let (low, _) = self.watermarks();
         self.with_drained_caches(|pool| {
-            self.wants.want(false, low);
+            self.wants.want(false, low.saturating_sub(self.zeroed() * PAGES_PER_SLOT));
             self.wants.freed(pool);
         });
     }
 
     /// Whether something is wanted, and not there yet.
     pub fn is_wanting(&self) -> bool {
+        // What the caller did before, who wants nothing any more sees; or this says so.
+        fence(Ordering::SeqCst);
         self.wants.any()
     }
 
     /// Takes back what is wanted.
     pub fn want_nothing(&self) {
         self.wants.any.store(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     /// Spare frames below which memory is low, and from which on it is not low any more. (Linux has watermarks of its own, from

@@ -16,7 +16,7 @@ use super::candidates::{Candidates, Heat};
 use super::collapse::Terms;
 use super::compact::{Compacted, Compaction};
 use super::heat::Places;
-use super::reclaim::Shrinking;
+use super::reclaim::{Giving, Shrinking};
 use crate::mm::address::PAGES_PER_SLOT;
 use crate::mm::mmu::Mmu;
 use crate::mm::slab::Handle;
@@ -36,6 +36,9 @@ const PERIOD: u64 = 20_000_000;
 const BACK_OFF: u64 = 10_000_000;
 /// Times after which it is left alone until something has become free (Linux: `COMPACT_MAX_DEFER_SHIFT`).
 const MOST_BACK_OFFS: u32 = 6;
+
+/// How often candidates are put off that others work on, before one is dropped.
+const PUT_OFF: u32 = 64;
 
 /// When there is something to do again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,8 +68,12 @@ struct Worker {
     back_offs: u32,
     /// Before this compaction is left alone.
     compact_from: u64,
-    /// It waits for a block, since then.
+    /// It waits for a block, or for memory, since then.
     waits_since: Option<u64>,
+    /// Candidates that lacked a block, one after the other.
+    tried: usize,
+    /// How often one was put off, one after the other.
+    put_off: u32,
     shrinking: Shrinking,
 }
 
@@ -81,6 +88,8 @@ impl Worker {
             back_offs: 0,
             compact_from: 0,
             waits_since: None,
+            tried: 0,
+            put_off: 0,
             shrinking: Shrinking::default(),
         }
     }
@@ -149,6 +158,7 @@ impl<M: Mmu> MemoryManager<M> {
     /// one thread; a second one has nothing to do meanwhile. Between steps of 64 KiB at most it lets others run.
     pub fn background_step(&self, now: u64) -> Rest {
         if !self.policy.khugepaged() {
+            self.frames.want_nothing();
             return Rest::Wait;
         }
         let Some(mut worker) = self.background.worker.lock().take() else { return Rest::Wait };
@@ -188,14 +198,16 @@ impl<M: Mmu> MemoryManager<M> {
             }
             self.frames.want_nothing();
         }
-        if self.give_back_when_low(&mut worker.shrinking) {
-            return Rest::None;
-        }
-        if !self.frames.tells_low() {
-            // It is low, and there is nothing more to give back: no time for blocks, until something has become free.
-            self.frames.want_memory();
-            worker.waits_since = Some(now);
-            return Rest::Wait;
+        match self.give_back_when_low(&mut worker.shrinking) {
+            Giving::Plenty => {}
+            Giving::Gave => return Rest::None,
+            Giving::Busy => return Rest::Until(now + BACK_OFF),
+            Giving::Nothing => {
+                // No time for blocks, until something has become free, or could.
+                self.frames.want_memory();
+                worker.waits_since = Some(now);
+                return Rest::Wait;
+            }
         }
         self.background.candidates.sort(&self.slots);
         self.end_window(worker, now);
@@ -211,16 +223,21 @@ impl<M: Mmu> MemoryManager<M> {
         match self.improve(slot) {
             Outcome::Settled => {
                 self.background.candidates.settle();
+                (worker.tried, worker.put_off) = (0, 0);
+                Rest::None
+            }
+            // It is nominated again, when what is in its way has gone.
+            Outcome::Later if worker.put_off == PUT_OFF => {
+                self.background.candidates.settle();
+                worker.put_off = 0;
                 Rest::None
             }
             Outcome::Later => {
+                worker.put_off += 1;
                 self.keep(slot, Heat::UNKNOWN);
                 Rest::Until(now + BACK_OFF)
             }
-            Outcome::NoBlock => {
-                self.keep(slot, heat);
-                self.make_block(worker, now)
-            }
+            Outcome::NoBlock => self.make_block(worker, slot, heat, now),
         }
     }
 
@@ -238,13 +255,21 @@ impl<M: Mmu> MemoryManager<M> {
         if worker.window.is_empty() { Rest::Wait } else { Rest::Until(worker.window_ends) }
     }
 
-    /// Candidates wait, and no block is free: empties one, or waits for one.
-    fn make_block(&self, worker: &mut Worker, now: u64) -> Rest {
-        if !worker.is_backed_off(now) && self.advance_compaction(worker, now) != Compacted::Nothing
-            || self.frames.want_block()
-        {
+    /// Candidates wait, and no block is free for `slot`: empties one, or waits for one.
+    fn make_block(&self, worker: &mut Worker, slot: Handle<Slot>, heat: Heat, now: u64) -> Rest {
+        if !worker.is_backed_off(now) && self.advance_compaction(worker, now) != Compacted::Nothing {
+            self.keep(slot, heat);
             return Rest::None;
         }
+        // Behind all others: one of them may need none, or find one that it can adopt.
+        self.keep(slot, Heat::of(0));
+        worker.tried += 1;
+        if worker.tried < self.background.candidates.count() || self.frames.want_block() {
+            return Rest::None;
+        }
+        worker.tried = 0;
+        // By then it will be old.
+        worker.compaction = Compaction::new();
         worker.waits_since = Some(now);
         match worker.compact_from {
             u64::MAX => Rest::Wait,

@@ -164,8 +164,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
         self.state.nominated = true;
         let mm = self.mm;
         mm.background.candidates.nominate(self.handle, self.record());
-        // While the worker waits for memory, one more candidate changes nothing.
-        if !mm.frames.is_wanting() {
+        // While the worker waits for memory, one more candidate that needs a block changes nothing.
+        if self.state.home.is_some() || !mm.frames.is_wanting() {
             mm.frames.signal().raise();
         }
     }

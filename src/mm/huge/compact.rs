@@ -12,8 +12,12 @@ use crate::mm::mmu::Mmu;
 use crate::mm::{MemoryManager, Refusal};
 use arrayvec::ArrayVec;
 
+/// Records that are looked at under one hold of the pool's lock.
+const LOOK: usize = 64;
 /// Blocks that are found in one look at all of them.
 const FOUND: usize = 16;
+/// Looks of which nothing could be emptied, before compaction is given up.
+const FAILURES: u32 = 8;
 /// A home of which more than this is in use is left to its slot.
 const SPARSE: usize = PAGES_PER_SLOT / 8;
 
@@ -26,6 +30,10 @@ pub(super) struct Compaction {
     next: Option<Block>,
     /// Free frames of the blocks that were looked at.
     room: usize,
+    /// Up to here nothing could be emptied: the next look is for what costs more.
+    above: Option<(usize, Block)>,
+    /// Such looks.
+    failed: u32,
 }
 
 /// How a step of compaction ended.
@@ -51,7 +59,10 @@ impl Compaction {
     }
 
     fn find(&mut self, pages: usize, block: Block) {
-        let rank = self.found.partition_point(|&(others, _)| others <= pages);
+        if self.above.is_some_and(|above| (pages, block) <= above) {
+            return;
+        }
+        let rank = self.found.partition_point(|&found| found <= (pages, block));
         if self.found.is_full() && rank < FOUND {
             self.found.pop();
         }
@@ -83,28 +94,35 @@ impl<M: Mmu> MemoryManager<M> {
             return Ok(Compacted::Nothing);
         }
         state.room -= room;
-        let emptied = self.empty_partial(block, is_up)?;
+        let emptied = self.empty_partial(block, pages, is_up)?;
         let counters = &self.counters;
-        if emptied != Adoption::Adopted {
-            counters.compact_blocks_failed.increment();
-            // Those that are left may do; when none is, it is seen whether anything has changed.
-            return Ok(if state.found.is_empty() { Compacted::Nothing } else { Compacted::More });
+        if emptied == Adoption::Adopted {
+            state.room -= pages;
+            state.failed = 0;
+            counters.compact_blocks.increment();
+            return Ok(Compacted::Made);
         }
-        state.room -= pages;
-        counters.compact_blocks.increment();
-        Ok(Compacted::Made)
+        counters.compact_blocks_failed.increment();
+        if state.found.is_empty() {
+            let failed = state.failed + 1;
+            *state = Compaction { above: Some((pages, block)), failed, ..Compaction::new() };
+            if failed == FAILURES {
+                *state = Compaction::new();
+                return Ok(Compacted::Nothing);
+            }
+        }
+        Ok(Compacted::More)
     }
 
     /// Looks at the next blocks, from the first on if it is a new look.
     fn look_for_partial(&self, state: &mut Compaction) -> Compacted {
         let from = state.next.unwrap_or_else(|| {
-            *state = Compaction::new();
             // What caches hold is in use for who looks.
             self.frames.drain_caches();
             Block(0)
         });
         let mut scanned = 0;
-        state.next = self.frames.partial_blocks(from, |block, partial| {
+        state.next = self.frames.partial_blocks(from, LOOK, |block, partial| {
             scanned += 1;
             match partial {
                 Partial::Broken { used } => {
@@ -120,16 +138,29 @@ impl<M: Mmu> MemoryManager<M> {
             }
         });
         self.counters.compact_migrate_scanned.add(scanned);
-        if state.found.is_empty() && state.next.is_none() { Compacted::Nothing } else { Compacted::More }
+        if state.is_new() {
+            *state = Compaction::new();
+            return Compacted::Nothing;
+        }
+        Compacted::More
     }
 
-    /// Empties a block, which may be a home.
-    fn empty_partial(&self, block: Block, is_up: &mut dyn FnMut() -> bool) -> Result<Adoption, Refusal> {
-        if let Some(owner) = self.frames.home_owner(block) {
-            // Ended, or changed meanwhile, it is a broken block or a free one.
-            self.dissolve_home(owner);
+    /// Empties a block, which may be a home, if it holds no more than `pages` still.
+    fn empty_partial(&self, block: Block, pages: usize, is_up: &mut dyn FnMut() -> bool) -> Result<Adoption, Refusal> {
+        let mut now = None;
+        self.frames.partial_blocks(block, 1, |_, partial| now = Some(partial));
+        match now {
+            Some(Partial::Broken { used }) if used <= pages => {}
+            Some(Partial::Home { used }) if used <= pages => {
+                let owner = self.frames.home_owner(block);
+                if !owner.is_some_and(|owner| self.dissolve_home(owner, block)) {
+                    return Ok(Adoption::Busy);
+                }
+            }
+            _ => return Ok(Adoption::Busy),
         }
-        self.empty(block, is_up)
+        // A fault that finds no frame is not to wait for all of it.
+        self.empty(block, &mut || self.frames.is_isolation_awaited() || is_up())
     }
 
     /// Has a fault without a block wait for one; false when there is none to be had.

@@ -39,10 +39,13 @@ impl<M: Mmu> LockedSlot<'_, M> {
         self.state.sampled = false;
         let mut hits = 0;
         for index in places.iter().map(|&index| usize::from(index)) {
-            match self.leaf(index) {
-                Some((_, attributes)) if attributes.accessed => hits += 1,
-                Some((_, attributes)) if attributes.access != Access::NONE => _ = self.set_accessed(index, true),
-                _ => {}
+            hits += usize::from(self.leaf(index).is_some_and(|(_, attributes)| attributes.accessed));
+            // What was one translation then may be sixteen by now.
+            for index in group_of(index) {
+                let is_clear = |attributes: Attributes| !attributes.accessed && attributes.access != Access::NONE;
+                if self.leaf(index).is_some_and(|(_, attributes)| is_clear(attributes)) {
+                    self.set_accessed(index, true);
+                }
             }
         }
         hits

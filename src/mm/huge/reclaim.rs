@@ -48,6 +48,19 @@ pub(super) struct Shrinking {
     after: Option<Block>,
 }
 
+/// How it is about memory, and what was done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Giving {
+    /// There is enough.
+    Plenty,
+    /// Some was given back.
+    Gave,
+    /// Another core has what could be given back.
+    Busy,
+    /// There is too little, and nothing can be given back.
+    Nothing,
+}
+
 /// What came of an attempt on a home.
 enum Attempt {
     /// Frames became free.
@@ -88,19 +101,20 @@ impl<M: Mmu> MemoryManager<M> {
         if self.reclaim_absent(&mut busy, |owner| self.end_home_of(owner)) || self.reclaim_zero_pages(&mut busy) {
             return true;
         }
-        let busy = busy || self.frames.is_isolating();
         if busy {
             self.wait();
+        } else if self.frames.is_isolating() {
+            busy = true;
+            self.frames.await_isolation();
         }
         busy
     }
 
-    /// Gives some memory back, if it is low or was and is not plenty yet; says whether it did, and whether it is to be called
-    /// again.
-    pub(super) fn give_back_when_low(&self, shrinking: &mut Shrinking) -> bool {
+    /// Gives some memory back, if it is low, or was and is not plenty yet.
+    pub(super) fn give_back_when_low(&self, shrinking: &mut Shrinking) -> Giving {
         let heard = self.frames.hear_low();
         if !heard && !shrinking.gives && self.frames.tells_low() {
-            return false;
+            return Giving::Plenty;
         }
         if heard {
             // What the cores keep for themselves is the first that is given back.
@@ -108,25 +122,31 @@ impl<M: Mmu> MemoryManager<M> {
             shrinking.searches = SEARCHES;
         }
         let (low, high) = self.frames.watermarks();
-        let spare = self.frames.spare();
-        if spare >= if shrinking.gives { high } else { low } {
+        if self.frames.spare() >= if shrinking.gives { high } else { low } {
             shrinking.gives = false;
             self.frames.tell_low();
-            return false;
+            return Giving::Plenty;
         }
-        shrinking.gives |= heard;
-        if !shrinking.gives {
-            return false;
+        shrinking.gives = true;
+        let mut busy = false;
+        if let Some(block) = self.idle.take_begun() {
+            self.frames.free_block(block);
+            return Giving::Gave;
         }
-        if self.reclaim_absent(&mut false, |owner| self.end_home_with_zeros(owner))
+        if self.reclaim_absent(&mut busy, |owner| self.end_home_with_zeros(owner))
             || self.search_for_zero_pages(shrinking)
         {
             self.counters.kswapd_steal.increment();
-            return true;
+            return Giving::Gave;
+        }
+        if busy {
+            return Giving::Busy;
         }
         shrinking.gives = false;
-        self.pressure.ask(Level::Low);
-        false
+        if heard {
+            self.pressure.ask(Level::Low);
+        }
+        Giving::Nothing
     }
 
     /// Searches the next homes for zero pages, until one that is underused gives its zero pages back. False when no more may be
@@ -161,13 +181,18 @@ impl<M: Mmu> MemoryManager<M> {
                 Attempt::Nothing => {}
             }
             self.frames.requeue(block);
+            crate::sync::breathe();
         }
         false
     }
 
-    /// Dissolves the home that `owner` has by then. The slot may have another one when there are blocks again.
-    pub(super) fn dissolve_home(&self, owner: Owner) {
-        let _ = self.end_home_of(owner);
+    /// Dissolves `home`, if that is what `owner` has by then, and says whether it did.
+    pub(super) fn dissolve_home(&self, owner: Owner, home: Block) -> bool {
+        let dissolve = |slot: &mut LockedSlot<'_, M>| match slot.state.home == Some(home) {
+            true => slot.dissolve(),
+            false => Err(Refusal::NoHome),
+        };
+        matches!(self.with_home(owner, dissolve), Attempt::Freed)
     }
 
     /// As that, with its zero pages, if it is underused: afterwards nothing would look for them. For who has the time.
@@ -236,6 +261,7 @@ impl<M: Mmu> MemoryManager<M> {
                 Attempt::Busy if released == 0 => return Attempt::Busy,
                 _ => {}
             }
+            crate::sync::breathe();
         }
         if released == 0 {
             return Attempt::Nothing;
@@ -304,9 +330,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
         Ok(released)
     }
 
-    /// Makes a slot that lost its home a candidate for another, if it is used by half.
+    /// Makes a slot of pages a candidate, if it is used by half.
     pub(in crate::mm) fn nominate_if_used(&mut self) {
-        if self.state.present.count() >= PAGES_PER_SLOT / 2 {
+        if matches!(self.state.mapping, Mapping::Table(_)) && self.state.present.count() >= PAGES_PER_SLOT / 2 {
             self.nominate();
         }
     }

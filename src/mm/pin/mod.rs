@@ -313,6 +313,11 @@ impl<M: Mmu> MemoryManager<M> {
             drop(slot);
             crate::sync::breathe();
         }
+        if self.candidates() > 0 {
+            // A block that could not be emptied, perhaps can by now.
+            self.frames.want_nothing();
+            self.frames.signal().raise();
+        }
     }
 
     /// The physical memory that a pin holds, in the order of the addresses: whole pages.
