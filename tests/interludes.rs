@@ -11,12 +11,13 @@ mod world;
 mod programs {
     use crate::common::{set_core, with_interlude};
     use crate::world::{MIB, World};
-    use ashlar::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, VirtAddr};
-    use ashlar::mm::huge::{Enabled, FaultMode, Unit};
+    use ashlar::mm::address::{BLOCK_SIZE, Block, Frame, PAGE_SIZE, VirtAddr};
+    use ashlar::mm::frame::Class;
+    use ashlar::mm::huge::{Defrag, Enabled, FaultMode, Rest, Unit};
     use ashlar::mm::mmu::Access;
     use ashlar::mm::pin::{PinId, PinRequest};
     use ashlar::mm::{FaultError, MapRequest};
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::collections::BTreeSet;
     use std::ops::Range;
     use std::rc::Rc;
@@ -27,9 +28,15 @@ mod programs {
     const SLOTS: u64 = 4;
     const HOLE: Range<u64> = 128..192;
     const STRANGERS: Range<u64> = 512..552;
+    /// A page of the second slot that is alone in its block.
+    const LONER: u64 = 900;
+    /// What time moves by between two steps in the background, in nanoseconds: no sample takes as long.
+    const TICK: u64 = 30_000_000;
 
     struct Scene {
         world: World,
+        /// The background's.
+        clock: Cell<u64>,
         /// Pins, with their first pages.
         pins: RefCell<Vec<(u64, PinId)>>,
     }
@@ -62,13 +69,14 @@ mod programs {
     /// Pages that hold their number and one from the start.
     fn written() -> impl Iterator<Item = u64> {
         let firsts = |pages: Range<u64>| pages.step_by(16);
-        firsts(0..512).filter(|page| !HOLE.contains(page)).chain(STRANGERS).chain(firsts(1024..1536))
+        firsts(0..512).filter(|page| !HOLE.contains(page)).chain(STRANGERS).chain([LONER]).chain(firsts(1024..1536))
     }
 
     impl Scene {
         fn new() -> Rc<Self> {
             set_core(0);
-            let scene = Scene { world: World::new(16 * MIB, 2, 1), pins: RefCell::default() };
+            let world = World::new(16 * MIB, 2, 1);
+            let scene = Scene { world, clock: Cell::new(0), pins: RefCell::default() };
             let mm = &scene.world.mm;
             mm.map(MapRequest::new(SLOTS as usize * BLOCK_SIZE).at(START)).expect("room");
             (0..512).chain(1024..1536).step_by(16).for_each(|index| scene.touch(index));
@@ -76,10 +84,17 @@ mod programs {
             mm.dissolve(START).expect("nothing is pinned");
             mm.policy().set_enabled(Enabled::Never);
             STRANGERS.for_each(|index| scene.touch(index));
-            mm.policy().set_enabled(Enabled::Always);
             let block = |index| mm.machine().translate(page(index)).expect("present").frame().block();
             assert!(STRANGERS.filter(|&index| block(index) == block(0)).count() > 10);
+            // While the frames that are left there are somebody's.
+            let room: Vec<Frame> = core::iter::from_fn(|| mm.frames().allocate_partial(0)).collect();
+            scene.touch(LONER);
+            room.into_iter().for_each(|frame| mm.frames().free(frame, 0));
+            assert_ne!(block(LONER), block(0));
+            mm.policy().set_enabled(Enabled::Always);
             assert!(mm.is_huge(page(1024)));
+            // Low memory is said from here on.
+            assert_eq!(mm.background_step(0), Rest::Wait);
             Rc::new(scene)
         }
 
@@ -122,6 +137,36 @@ mod programs {
             }
         }
 
+        /// Makes every slot a candidate, and lets the background work a few steps.
+        fn background(&self, steps: usize) {
+            self.world.mm.reconsider();
+            for _ in 0..steps {
+                self.clock.set(self.clock.get() + TICK);
+                if self.world.mm.background_step(self.clock.get()) == Rest::Wait {
+                    break;
+                }
+            }
+        }
+
+        /// Runs `operation` while no block is free.
+        fn without_blocks(&self, operation: impl FnOnce()) {
+            let frames = self.world.mm.frames();
+            let taken: Vec<Block> = core::iter::from_fn(|| frames.allocate_block()).collect();
+            operation();
+            taken.into_iter().for_each(|block| frames.free_block(block));
+        }
+
+        /// Runs `operation` while hardly a frame is free.
+        fn without_frames(&self, operation: impl FnOnce()) {
+            let frames = self.world.mm.frames();
+            let take = |order| core::iter::from_fn(move || Some((frames.allocate(order, Class::Movable)?, order)));
+            let mut taken: Vec<(Frame, u32)> = (0..9).rev().flat_map(take).collect();
+            let give = |(frame, order)| frames.free(frame, order);
+            taken.pop().into_iter().for_each(give);
+            operation();
+            taken.into_iter().for_each(give);
+        }
+
         /// All is sound and, apart from what was given back, all there.
         fn check(&self, cleared: &[&Range<u64>]) {
             self.world.check();
@@ -160,7 +205,7 @@ mod programs {
 
     const PIN: PinRequest = PinRequest::new();
 
-    const OPERATIONS: [Operation; 24] = [
+    const OPERATIONS: [Operation; 28] = [
         Operation { name: "collapse", run: |scene| scene.collapse(0), clears: 0..0, keeps_off: None },
         Operation {
             name: "collapse of the second slot",
@@ -290,6 +335,28 @@ mod programs {
         Operation {
             name: "idle",
             run: |scene| (0..8).for_each(|_| _ = scene.world.mm.idle_step()),
+            clears: 0..0,
+            keeps_off: None,
+        },
+        Operation { name: "background", run: |scene| scene.background(6), clears: 0..0, keeps_off: None },
+        Operation {
+            name: "background without a block",
+            run: |scene| scene.without_blocks(|| scene.background(10)),
+            clears: 0..0,
+            keeps_off: None,
+        },
+        Operation {
+            name: "touch that waits for a block",
+            run: |scene| {
+                scene.world.mm.policy().set_defrag(Defrag::Always);
+                scene.without_blocks(|| scene.touch(1600));
+            },
+            clears: 0..0,
+            keeps_off: None,
+        },
+        Operation {
+            name: "low memory given back",
+            run: |scene| scene.without_frames(|| scene.background(2)),
             clears: 0..0,
             keeps_off: None,
         },

@@ -219,13 +219,8 @@ impl<M: Mmu> MemoryManager<M> {
         if let Some((_, attributes)) = slot.leaf(target.page.index()) {
             if attributes.permits(target.access) {
                 self.counters.spurious_fault.increment();
-            } else if attributes.access.permits(target.access) {
-                slot.set_accessed(target.page.index(), true);
-                self.counters.access_flag_fault.increment();
             } else {
-                // The region allows it, so an operation that changed the region is still to come to this slot.
-                slot.protect(target.covered.clone(), target.attributes);
-                self.counters.pgfault.increment();
+                slot.permit(target, attributes);
             }
             return Attempt::Done;
         }
@@ -245,6 +240,20 @@ impl<M: Mmu> MemoryManager<M> {
 }
 
 impl<'m, M: Mmu> LockedSlot<'m, M> {
+    /// Has the present page of `target`, mapped with `attributes`, allow what the region does.
+    #[cold]
+    #[inline(never)]
+    fn permit(&mut self, target: &Target<'_>, attributes: Attributes) {
+        if attributes.access.permits(target.access) {
+            self.set_accessed(target.page.index(), true);
+            self.mm.counters.access_flag_fault.increment();
+        } else {
+            // An operation that changed the region is still to come to this slot.
+            self.protect(target.covered.clone(), target.attributes);
+            self.mm.counters.pgfault.increment();
+        }
+    }
+
     /// Locks the slot of `target`.
     pub(super) fn of(mm: &'m MemoryManager<M>, target: &Target<'m>) -> Self {
         LockedSlot::lock_record(mm, target.page.slot(), target.handle, target.slot)

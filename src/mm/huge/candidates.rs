@@ -165,7 +165,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let mm = self.mm;
         mm.background.candidates.nominate(self.handle, self.record());
         // While the worker waits for memory, one more candidate that needs a block changes nothing.
-        if self.state.home.is_some() || !mm.frames.is_wanting() {
+        if mm.policy.khugepaged() && (self.state.home.is_some() || !mm.frames.is_wanting()) {
             mm.frames.signal().raise();
         }
     }
