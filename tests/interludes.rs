@@ -137,26 +137,33 @@ mod programs {
             }
         }
 
+        /// Lets the background do one thing.
+        fn step(&self) -> Rest {
+            self.clock.set(self.clock.get() + TICK);
+            self.world.mm.background_step(self.clock.get())
+        }
+
         /// Makes every slot a candidate, and lets the background work a few steps.
         fn background(&self, steps: usize) {
             self.world.mm.reconsider();
-            for _ in 0..steps {
-                self.clock.set(self.clock.get() + TICK);
-                if self.world.mm.background_step(self.clock.get()) == Rest::Wait {
-                    break;
-                }
-            }
+            let _ = (0..steps).find(|_| self.step() == Rest::Wait);
         }
 
-        /// Runs `operation` while no block is free.
+        /// Lets the background work until nothing is left to do.
+        fn rest(&self) {
+            while self.step() != Rest::Wait {}
+        }
+
+        /// Runs `operation` while no block is free. Samples that it began end.
         fn without_blocks(&self, operation: impl FnOnce()) {
             let frames = self.world.mm.frames();
             let taken: Vec<Block> = core::iter::from_fn(|| frames.allocate_block()).collect();
             operation();
             taken.into_iter().for_each(|block| frames.free_block(block));
+            self.rest();
         }
 
-        /// Runs `operation` while hardly a frame is free.
+        /// As that, while hardly a frame is free.
         fn without_frames(&self, operation: impl FnOnce()) {
             let frames = self.world.mm.frames();
             let take = |order| core::iter::from_fn(move || Some((frames.allocate(order, Class::Movable)?, order)));
@@ -165,6 +172,7 @@ mod programs {
             taken.pop().into_iter().for_each(give);
             operation();
             taken.into_iter().for_each(give);
+            self.rest();
         }
 
         /// All is sound and, apart from what was given back, all there.
@@ -205,7 +213,7 @@ mod programs {
 
     const PIN: PinRequest = PinRequest::new();
 
-    const OPERATIONS: [Operation; 28] = [
+    const OPERATIONS: [Operation; 29] = [
         Operation { name: "collapse", run: |scene| scene.collapse(0), clears: 0..0, keeps_off: None },
         Operation {
             name: "collapse of the second slot",
@@ -346,17 +354,29 @@ mod programs {
             keeps_off: None,
         },
         Operation {
+            name: "block emptied for later",
+            run: |scene| {
+                scene.world.mm.policy().set_defrag(Defrag::Defer);
+                scene.without_blocks(|| {
+                    scene.touch(1600);
+                    (0..4).for_each(|_| _ = scene.step());
+                });
+            },
+            clears: 0..0,
+            keeps_off: Some(KeepsOff::Filling),
+        },
+        Operation {
             name: "touch that waits for a block",
             run: |scene| {
                 scene.world.mm.policy().set_defrag(Defrag::Always);
                 scene.without_blocks(|| scene.touch(1600));
             },
             clears: 0..0,
-            keeps_off: None,
+            keeps_off: Some(KeepsOff::Filling),
         },
         Operation {
             name: "low memory given back",
-            run: |scene| scene.without_frames(|| scene.background(2)),
+            run: |scene| scene.without_frames(|| (0..2).for_each(|_| _ = scene.step())),
             clears: 0..0,
             keeps_off: None,
         },
@@ -396,6 +416,9 @@ mod programs {
                         scene.unpin();
                     }
                     scene.unmap(0..2048);
+                    // No candidate was lost on the way.
+                    scene.rest();
+                    assert_eq!(scene.world.mm.candidates(), 0);
                     scene.world.check();
                     let left = scene.world.mm.frames().statistics();
                     assert_eq!((left.homes, left.movable, left.pinned, left.orphans), (0, 0, 0, 0));
@@ -436,12 +459,37 @@ mod programs {
         }
     }
 
+    const BACKGROUND: Range<usize> = 23..28;
+
+    /// Uninterrupted, they come to what others are to come between.
+    pub fn what_is_done_in_the_background_is_what_it_says() {
+        let alone = |number: usize| {
+            let scene = Scene::new();
+            (OPERATIONS[number].run)(&scene);
+            scene.check(&[]);
+            let counters = scene.world.mm.counters();
+            let homes = counters.thp_collapse_alloc.get() + counters.collapse_adopt.get();
+            let blocks = (homes, counters.compact_blocks.get());
+            (blocks, counters.heat_samples.get(), counters.compact_success.get(), counters.kswapd_steal.get())
+        };
+        let [background, lacking, later, waiting, low] = [23, 24, 25, 26, 27].map(alone);
+        assert_eq!(background, ((2, 0), 0, 0, 0));
+        assert!(matches!(lacking, ((1, 0), 5.., 0, 0)), "{lacking:?}");
+        assert_eq!(later, ((0, 1), 0, 0, 0));
+        assert_eq!(waiting, ((0, 1), 0, 1, 0));
+        assert_eq!(low, ((0, 0), 0, 0, 1));
+    }
+
     pub fn collapses_are_interrupted() {
         pairs(|number| number < 3);
     }
 
+    pub fn what_is_done_in_the_background_is_interrupted() {
+        pairs(|number| BACKGROUND.contains(&number));
+    }
+
     pub fn other_operations_are_interrupted() {
-        pairs(|number| number >= 3);
+        pairs(|number| number >= 3 && !BACKGROUND.contains(&number));
     }
 }
 
@@ -451,6 +499,10 @@ use programs::*;
 ashlar_test::tests! {
     #[cfg(not(target_os = "none"))]
     collapses_are_interrupted,
+    #[cfg(not(target_os = "none"))]
+    what_is_done_in_the_background_is_what_it_says,
+    #[cfg(not(target_os = "none"))]
+    what_is_done_in_the_background_is_interrupted,
     #[cfg(not(target_os = "none"))]
     other_operations_are_interrupted,
     #[cfg(not(target_os = "none"))]

@@ -1,5 +1,6 @@
-//! `khugepaged`, its halves that ask for a collapse (`MADV_COLLAPSE`): what is in pages becomes blocks, whatever the global policy
-//! says and however few pages there are; every byte is as it was, and what was absent is zero.
+//! `khugepaged`, both halves of each case: what is in pages becomes blocks when it is asked for (`MADV_COLLAPSE`), whatever the global
+//! policy says and however few pages there are; and in the background, with Linux's settings. Every byte is as it was, and what was
+//! absent is zero.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 ashlar_test::expect!(
@@ -20,10 +21,12 @@ mod guest {
     use super::backing::{hoard, is_filled, is_zero};
     use alloc::collections::BTreeSet;
     use alloc::vec::Vec;
-    use ashlar::arch::aarch64::memory::manager;
-    use ashlar::memory::{self, Access, Collapsed, HugePolicy, Mapping, Refusal, counter, usage};
+    use ashlar::arch::aarch64::{gate, memory::manager};
+    use ashlar::memory::{self, Access, Collapsed, HugePolicy, Mapping, Refusal, counter, set_policy, usage};
     use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_SLOT, PhysAddr};
     use ashlar::mm::huge::{Enabled, FaultMode};
+    use ashlar::thread;
+    use core::time::Duration;
 
     /// `slots` slots that nobody has touched, and whose touches get pages.
     fn area(slots: usize) -> Mapping {
@@ -185,6 +188,92 @@ mod guest {
         let (first, second) = mapping.as_slice().split_at(BLOCK_SIZE);
         assert!(first.chunks(PAGE_SIZE).enumerate().all(|(page, bytes)| is_filled(bytes, page)) && is_zero(second));
     }
+
+    /// How many slots of `mapping`, of which none is a block, the background makes blocks of, if it may fill `max_ptes_none` pages.
+    /// It works as long as there is something to do.
+    fn in_background(mapping: &mut Mapping, max_ptes_none: &str) -> usize {
+        assert_eq!(huge(mapping), 0);
+        let length = mapping.len();
+        set_policy("max_ptes_none", max_ptes_none).expect("Linux's values are allowed");
+        mapping.advise(0..length, HugePolicy::Default).expect("records are at hand");
+        set_policy("khugepaged", "on").expect("it can be switched on");
+        while gate::call(|| manager().candidates()) > 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        set_policy("khugepaged", "off").expect("it can be switched off");
+        mapping.advise(0..length, HugePolicy::Never).expect("records are at hand");
+        huge(mapping)
+    }
+
+    pub fn khugepaged_collapse_full() {
+        let mut mapping = area(4);
+        (0..4 * PAGES_PER_SLOT).rev().for_each(|page| fill(&mut mapping, page..page + 1));
+        let collapsed = counter("khugepaged_collapsed");
+        assert_eq!(in_background(&mut mapping, "511"), 4);
+        assert!(counter("khugepaged_collapsed") >= collapsed.map(|collapsed| collapsed + 4));
+        assert_filled(&mapping);
+    }
+
+    pub fn khugepaged_collapse_empty() {
+        let mut mapping = area(2);
+        let before = usage().mapped_bytes();
+        assert_eq!(in_background(&mut mapping, "511"), 0);
+        assert_eq!(usage().mapped_bytes(), before);
+    }
+
+    pub fn khugepaged_collapse_single_pte_entry() {
+        let mut mapping = area(1);
+        fill(&mut mapping, 0..1);
+        assert_eq!(in_background(&mut mapping, "511"), 1);
+        assert_filled_but(&mapping, |page| page > 0);
+    }
+
+    pub fn khugepaged_collapse_max_ptes_none() {
+        for (present, huge) in [(PAGES_PER_SLOT / 2 - 1, 0), (PAGES_PER_SLOT / 2, 1)] {
+            let mut mapping = area(1);
+            fill(&mut mapping, 0..present);
+            let before = usage().mapped_bytes();
+            assert_eq!(in_background(&mut mapping, "256"), huge, "{present} pages are present");
+            assert_eq!(usage().mapped_bytes(), before + huge * (PAGES_PER_SLOT - present) * PAGE_SIZE);
+            assert_filled_but(&mapping, |page| page >= present);
+        }
+    }
+
+    /// Linux fills what was released. Here that is for the application to ask.
+    pub fn khugepaged_collapse_single_pte_entry_compound() {
+        let mut mapping = blocks(1);
+        mapping.advise(0..BLOCK_SIZE, HugePolicy::Never).expect("records are at hand");
+        mapping.release(PAGE_SIZE..BLOCK_SIZE).expect("whole pages");
+        let before = usage().mapped_bytes();
+        assert_eq!((in_background(&mut mapping, "511"), usage().mapped_bytes()), (0, before));
+        assert_filled_but(&mapping, |page| page > 0);
+        assert!(collapse(&mut mapping)[0].is_ok());
+    }
+
+    pub fn khugepaged_collapse_full_of_compound() {
+        let mut mapping = blocks(1);
+        mapping.advise(0..BLOCK_SIZE, HugePolicy::Never).expect("records are at hand");
+        for access in [Access::READ, Access::READ_WRITE] {
+            protect(&mapping, 1..2, access).expect("mapped");
+        }
+        let (before, moved) = (places(&mapping), counter("migrate_pages"));
+        assert_eq!(in_background(&mut mapping, "0"), 1);
+        assert_eq!((places(&mapping), counter("migrate_pages")), (before, moved), "nothing was copied");
+        assert_filled(&mapping);
+    }
+
+    pub fn khugepaged_collapse_compound_extreme() {
+        let mut mapping = area(1);
+        fill(&mut mapping, 0..1);
+        let taken = hoard();
+        for page in 1..PAGES_PER_SLOT {
+            taken.give_one();
+            fill(&mut mapping, page..page + 1);
+        }
+        drop(taken);
+        assert_eq!(in_background(&mut mapping, "511"), 1);
+        assert_filled(&mapping);
+    }
 }
 #[cfg(target_os = "none")]
 use guest::*;
@@ -208,4 +297,18 @@ ashlar_test::tests! {
     collapse_compound_extreme,
     #[cfg(target_os = "none")]
     madvise_collapse_existing_thps,
+    #[cfg(target_os = "none")]
+    khugepaged_collapse_full,
+    #[cfg(target_os = "none")]
+    khugepaged_collapse_empty,
+    #[cfg(target_os = "none")]
+    khugepaged_collapse_single_pte_entry,
+    #[cfg(target_os = "none")]
+    khugepaged_collapse_max_ptes_none,
+    #[cfg(target_os = "none")]
+    khugepaged_collapse_single_pte_entry_compound,
+    #[cfg(target_os = "none")]
+    khugepaged_collapse_full_of_compound,
+    #[cfg(target_os = "none")]
+    khugepaged_collapse_compound_extreme,
 }

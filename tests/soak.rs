@@ -1,12 +1,12 @@
-//! Four cores fault, split, unmap, protect, release, collapse, move, pin and dissolve one region at random; every byte that is read
-//! is checked. For a minute
-//! of the guest's time, or `seconds=N`.
+//! Four cores fault, split, unmap, protect, release, collapse, move, pin and dissolve one region at random, while RAM is fragmented,
+//! again and again short, and the background at work; every byte that is read is checked. For a minute of the guest's time, or
+//! `seconds=N`.
 //!
 //! In slots with an even number each page belongs to one thread, neighbours to different ones: what a thread does to its
 //! pages splits, breaks and promotes what the others are using. Slots with an odd number belong to one thread as a whole.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-ashlar_test::expect!("run cores=4 memory=192M", "output test result: ok");
+ashlar_test::expect!("run cores=4 memory=128M defrag=defer", "output test result: ok");
 
 #[cfg(target_os = "none")]
 mod guest {
@@ -15,11 +15,12 @@ mod guest {
     use alloc::vec;
     use alloc::vec::Vec;
     use ashlar::arch::aarch64::{gate, memory::manager};
-    use ashlar::memory::{Access, MapRequest, MemoryError, counter, map};
+    use ashlar::memory::{Access, HugePolicy, MapRequest, Mapping, MemoryError, counter, map, pressure};
     use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_SLOT, PhysAddr, VirtAddr};
     use ashlar::mm::huge::Unit;
     use ashlar::mm::mmu::Mmu;
     use ashlar::mm::pin::PinRequest;
+    use ashlar::sync::Mutex;
     use ashlar::{println, thread, time};
     use core::ops::Range;
     use core::sync::atomic::{AtomicU64, Ordering};
@@ -112,6 +113,11 @@ mod guest {
 
         fn step(&mut self) {
             let pages = self.pages();
+            match self.random.below(600) {
+                0 => return self.press(),
+                1 => return self.fragment(),
+                _ => {}
+            }
             match self.random.below(13) {
                 0..=3 => pages.for_each(|page| self.fill(page)),
                 4 | 5 => pages.for_each(|page| self.check(page)),
@@ -140,7 +146,52 @@ mod guest {
         }
     }
 
+    /// RAM is fragmented, or was brought to be short, by one thread at a time.
+    static PRESSED: Mutex<()> = Mutex::new(());
+
     impl Owner {
+        /// Takes what is free until memory is low, and a little more; then gives it back.
+        fn press(&mut self) {
+            let Ok(_alone) = PRESSED.try_lock() else { return };
+            let request = MapRequest::new(96 << 20).policy(HugePolicy::Never);
+            let Ok(mut hold) = Mapping::new(request) else { return };
+            let (low, _) = gate::call(|| manager().frames().watermarks());
+            let floor = low / 2 + self.random.below(low);
+            for page in hold.as_mut_slice().chunks_mut(PAGE_SIZE) {
+                if gate::call(|| manager().frames().spare()) < floor {
+                    break;
+                }
+                page[0] = 1;
+            }
+            thread::yield_now();
+        }
+
+        /// Leaves no free block, for a moment: half of what is free is held, a page here and there.
+        fn fragment(&mut self) {
+            let Ok(_alone) = PRESSED.try_lock() else { return };
+            let request = MapRequest::new(96 << 20).policy(HugePolicy::Never);
+            let Ok(mut hold) = Mapping::new(request) else { return };
+            let (_, high) = gate::call(|| manager().frames().watermarks());
+            let mut end = 0;
+            while end < hold.len() && gate::call(|| manager().frames().spare()) > 2 * high {
+                hold.as_mut_slice()[end] = 1;
+                end += PAGE_SIZE;
+            }
+            for start in (0..end).step_by(2 * PAGE_SIZE) {
+                hold.release(start..start + PAGE_SIZE).expect("a whole page");
+            }
+            // Touched for the first time now, and in the background's hands then.
+            let mut memory = map(2 * BLOCK_SIZE).expect("the limit is lifted");
+            memory
+                .as_mut_slice()
+                .chunks_mut(8)
+                .zip(1_u64..)
+                .for_each(|(word, n)| word.copy_from_slice(&n.to_le_bytes()));
+            thread::sleep(Duration::from_millis(50 + self.random.below(100) as u64));
+            assert!(memory.as_slice().chunks(8).zip(1_u64..).all(|(word, n)| word == n.to_le_bytes()));
+            self.checked += memory.len() as u64;
+        }
+
         /// Makes a block of the slot, or gives one up, or moves a page or a group: others' pages as well.
         fn move_something(&mut self, pages: Range<usize>) {
             let slot = pages.start - pages.start % PAGES_PER_SLOT;
@@ -190,6 +241,7 @@ mod guest {
     }
 
     pub fn every_byte_is_as_it_was_left() {
+        gate::call(|| manager().set_overcommit(true));
         let mapping = map(SLOTS * BLOCK_SIZE).expect("RAM has room");
         let base = mapping.start();
         let until = time::now() + Duration::from_secs(seconds());
@@ -211,7 +263,8 @@ mod guest {
         });
         let (steps, checked) = (steps.into_inner(), checked.into_inner() >> 20);
         println!("soak: {steps} steps, {checked} MiB checked, 0 wrong bytes");
-        const COUNTS: [&str; 10] = [
+        println!("  {}", pressure());
+        const COUNTS: [&str; 15] = [
             "pgfault",
             "spurious_fault",
             "thp_split_pmd",
@@ -220,11 +273,16 @@ mod guest {
             "collapse_adopt",
             "migrate_pages",
             "pin_frames",
+            "khugepaged_collapsed",
+            "compact_blocks",
+            "kswapd_steal",
+            "thp_fault_fallback",
+            "access_flag_fault",
             "tlb_flush_page",
             "tlb_flush_all",
         ];
         COUNTS.iter().for_each(|name| println!("  {name} {}", counter(name).expect("it is counted")));
-        assert!(COUNTS[2..8].iter().all(|name| counter(name) > Some(0)), "something never happened");
+        assert!(COUNTS[2..12].iter().all(|name| counter(name) > Some(0)), "something never happened");
         drop(mapping);
     }
 }
