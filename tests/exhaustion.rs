@@ -9,10 +9,11 @@ mod world;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, VirtAddr};
-use ashlar::mm::huge::{Enabled, FaultMode, Unit};
+use ashlar::mm::huge::{Defrag, Enabled, FaultMode, Rest, Unit};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::{PinError, PinId, PinRequest};
 use ashlar::mm::{FaultError, MapRequest, MemoryError, Refusal};
+use ashlar_test::fragment::{Fragments, State, fragment};
 use core::ops::Range;
 use world::{MIB, World};
 
@@ -28,6 +29,10 @@ struct Script {
     /// Pages that hold their number.
     written: BTreeSet<u64>,
     pins: Vec<PinId>,
+    /// What keeps blocks from being free.
+    fragments: Option<Fragments>,
+    /// The background's clock.
+    now: u64,
 }
 
 /// One step of a script: says whether memory was refused.
@@ -136,6 +141,31 @@ impl Script {
         }
     }
 
+    /// Blocks that were not emptied, or not waited for.
+    fn lacked(&self) -> u64 {
+        let counters = self.world.mm.counters();
+        counters.compact_blocks_failed.get() + counters.compact_fail.get()
+    }
+
+    /// Lets the background work until it has nothing more to do; says whether it lacked memory on the way.
+    fn background(&mut self) -> bool {
+        let before = self.lacked();
+        loop {
+            match self.world.mm.background_step(self.now) {
+                Rest::None => {}
+                Rest::Until(at) => self.now = self.now.max(at),
+                Rest::Wait => return self.lacked() > before,
+            }
+            self.world.check();
+        }
+    }
+
+    /// Touches a page; says whether it lacked memory, if only to empty a block.
+    fn touch_and_compact(&mut self, index: u64) -> bool {
+        let before = self.lacked();
+        self.touch(index) || self.lacked() > before
+    }
+
     /// All is sound, and nothing lost.
     fn check(&self, n: u64) {
         self.world.check();
@@ -217,13 +247,50 @@ const ADOPTION: &[Step] = &[
     |script| script.collapse(1),
 ];
 
+/// No block is free, and each holds a few pages that can move; a slot lacks one.
+fn fragmented(script: &mut Script) {
+    script.fragments = Some(fragment(&script.world.mm, State::Random(3)));
+    assert_eq!(script.world.mm.frames().statistics().free_blocks(), 0);
+    assert!(!script.map(SLOTS * BLOCK_SIZE, START));
+    assert!(!(0..512).step_by(16).any(|index| script.touch(index)));
+    assert!(!script.world.mm.is_huge(START) && script.world.mm.candidates() == 1);
+}
+
+const BACKGROUND: &[Step] = &[
+    // A block is emptied for the first slot.
+    Script::background,
+    |script| {
+        assert!(script.world.mm.is_huge(START));
+        script.world.mm.policy().set_defrag(Defrag::Defer);
+        script.touch(512)
+    },
+    // And one for later.
+    Script::background,
+];
+
+const STALLS: &[Step] = &[
+    |script| {
+        script.world.mm.policy().set_defrag(Defrag::Always);
+        script.touch_and_compact(512)
+    },
+    |script| script.touch_and_compact(1024),
+    Script::background,
+];
+
 /// Runs a script once for each of its allocations, which fails then. Returns how many failures were felt, and the world where none
 /// was.
 fn fail_at_every_step(steps: &[Step]) -> (usize, World) {
+    fail_at_every_step_after(|_| (), steps)
+}
+
+/// As that, with allocations that do not fail before.
+fn fail_at_every_step_after(prepare: fn(&mut Script), steps: &[Step]) -> (usize, World) {
     let mut failures = 0;
     for n in (1..).step_by(STRIDE) {
-        let mut script = Script { world: World::new(16 * MIB, 1, n), written: BTreeSet::new(), pins: Vec::new() };
-        let whole = script.world.mm.frames().statistics();
+        let world = World::new(16 * MIB, 1, n);
+        let whole = world.mm.frames().statistics();
+        let mut script = Script { world, written: BTreeSet::new(), pins: Vec::new(), fragments: None, now: 0 };
+        prepare(&mut script);
         script.world.mm.frames().fail_after(n);
         for (number, step) in steps.iter().enumerate() {
             if step(&mut script) {
@@ -235,6 +302,9 @@ fn fail_at_every_step(steps: &[Step]) -> (usize, World) {
         }
         let pending = script.world.mm.frames().fail_never();
         script.check(n);
+        if let Some(fragments) = script.fragments.take() {
+            fragments.give_back(&script.world.mm);
+        }
         script.world.mm.unmap(START, SLOTS * BLOCK_SIZE).expect("whole regions");
         script.world.check();
         let left = script.world.mm.frames().statistics();
@@ -274,9 +344,26 @@ fn an_allocation_fails_at_every_step_of_an_adoption() {
     assert!(out > 20, "{out} pages moved out");
 }
 
+fn an_allocation_fails_at_every_step_in_the_background() {
+    let (failures, world) = fail_at_every_step_after(fragmented, BACKGROUND);
+    assert!(failures * STRIDE > 10, "only {failures} failures were felt");
+    let counters = world.mm.counters();
+    assert_eq!((counters.khugepaged_collapsed.get(), counters.compact_blocks.get()), (1, 2));
+}
+
+fn an_allocation_fails_at_every_step_of_a_fault_that_waits_for_a_block() {
+    let (failures, world) = fail_at_every_step_after(fragmented, STALLS);
+    assert!(failures * STRIDE > 10, "only {failures} failures were felt");
+    let counters = world.mm.counters();
+    assert_eq!((counters.compact_success.get(), counters.compact_fail.get()), (2, 0));
+    assert_eq!((counters.khugepaged_collapsed.get(), counters.compact_blocks.get()), (1, 3));
+}
+
 ashlar_test::tests! {
     an_allocation_fails_at_every_touch_and_cut,
     an_allocation_fails_at_every_pin,
     an_allocation_fails_at_every_move,
     an_allocation_fails_at_every_step_of_an_adoption,
+    an_allocation_fails_at_every_step_in_the_background,
+    an_allocation_fails_at_every_step_of_a_fault_that_waits_for_a_block,
 }

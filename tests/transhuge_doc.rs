@@ -10,7 +10,7 @@ mod document {
     /// Where what the document may name lies.
     const TREES: [&str; 5] = ["src/", "arch/", "platform/", "tests/", "tools/"];
     /// Tests that have their names from peers.
-    const PEERS: [&str; 10] = [
+    const PEERS: [&str; 12] = [
         "ltp_munmap",
         "ltp_mprotect",
         "gvisor_madvise",
@@ -18,6 +18,8 @@ mod document {
         "folio_split_race_test",
         "split_huge_page_test",
         "khugepaged",
+        "compaction_test",
+        "thpchallenge",
         "cow",
         "gup_longterm",
         "migration",

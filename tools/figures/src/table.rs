@@ -9,16 +9,22 @@ pub struct Figure {
     pub unit: &'static str,
     /// The value that is good enough: at most this.
     pub bound: Option<f64>,
+    /// The value that is good enough: at least this, where more is better.
+    pub least: Option<f64>,
     /// What Linux needs for the same.
     pub peer: Option<f64>,
 }
 
 const fn figure(name: &'static str, unit: &'static str, bound: Option<f64>, peer: Option<f64>) -> Figure {
-    Figure { name, unit, bound, peer }
+    Figure { name, unit, bound, least: None, peer }
+}
+
+const fn at_least(name: &'static str, unit: &'static str, least: f64) -> Figure {
+    Figure { name, unit, bound: None, least: Some(least), peer: None }
 }
 
 /// In the order of the table.
-pub const FIGURES: [Figure; 24] = [
+pub const FIGURES: [Figure; 30] = [
     figure("boot_to_app", "instructions", Some(3e6), Some(459e6)),
     figure("fault_slot_eager", "instructions", Some(76_000.0), Some(161_700.0)),
     figure("fault_slot_eager_beyond_zeroing", "instructions", Some(2_000.0), Some(30_000.0)),
@@ -33,6 +39,13 @@ pub const FIGURES: [Figure; 24] = [
     figure("collapse_slot", "instructions", Some(400_000.0), Some(1_563_000.0)),
     // There the whole collapse holds up who touches the memory.
     figure("collapse_stall", "instructions", Some(20_000.0), Some(1_563_000.0)),
+    // By default it looks at 4096 pages every ten seconds.
+    figure("recovery_idle_s_per_gib", "seconds", Some(1.0), Some(640.0)),
+    figure("recovery_budget_s_per_gib", "seconds", Some(10.0), Some(640.0)),
+    figure("recovery_slowdown_pct", "percent", Some(8.0), None),
+    at_least("movable_coverage_pct", "percent", 95.0),
+    figure("bloat_pct", "percent", Some(1.0), None),
+    figure("worst_fault", "instructions", Some(12_000.0), None),
     figure("pin_page", "instructions", Some(500.0), None),
     figure("dissolve", "instructions", Some(6_000.0), None),
     figure("lock_waits_per_fault", "waits", Some(0.0), None),
@@ -53,13 +66,24 @@ pub struct Row {
     value: f64,
     unit: &'static str,
     bound: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    least: Option<f64>,
     peer: Option<f64>,
 }
 
 impl Row {
     pub fn new(figure: &Figure, value: f64) -> Result<Row> {
-        let Figure { name, unit, bound, peer } = *figure;
-        Ok(Row { name, value, unit, bound, peer })
+        let Figure { name, unit, bound, least, peer } = *figure;
+        Ok(Row { name, value, unit, bound, least, peer })
+    }
+
+    /// Whether it is good enough; `None` where nobody has said what is.
+    fn is_met(&self) -> Option<bool> {
+        match (self.bound, self.least) {
+            (Some(bound), _) => Some(self.value <= bound),
+            (None, Some(least)) => Some(self.value >= least),
+            (None, None) => None,
+        }
     }
 }
 
@@ -69,17 +93,18 @@ pub fn print(rows: &[Row]) {
     println!("{:<32} {:>12} {:<12} {:>12} {:>12} {:>9}  met", "figure", "value", "unit", "bound", "Linux", "ratio");
     for row in rows {
         let ratio = row.peer.map_or("–".into(), |peer| format!("{:.1}×", peer / row.value));
-        let met = match row.bound {
-            Some(bound) if row.value <= bound => "yes",
-            Some(_) => "NO",
+        let met = match row.is_met() {
+            Some(true) => "yes",
+            Some(false) => "NO",
             None => "–",
         };
+        let bound = row.least.map_or_else(|| number(row.bound), |least| format!("≥ {}", grouped(least)));
         println!(
             "{:<32} {:>12} {:<12} {:>12} {:>12} {:>9}  {met}",
             row.name,
             number(Some(row.value)),
             row.unit,
-            number(row.bound),
+            bound,
             number(row.peer),
             ratio
         );
@@ -104,7 +129,17 @@ fn grouped(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::grouped;
+    use super::{Row, at_least, figure, grouped};
+
+    #[test]
+    fn bounds_are_upper_or_lower_ones() {
+        let met = |figure, value| Row::new(&figure, value).ok().and_then(|row| row.is_met());
+        assert_eq!(met(figure("a", "s", Some(1.0), None), 1.0), Some(true));
+        assert_eq!(met(figure("a", "s", Some(1.0), None), 1.1), Some(false));
+        assert_eq!(met(at_least("a", "s", 1.0), 0.9), Some(false));
+        assert_eq!(met(at_least("a", "s", 1.0), 1.0), Some(true));
+        assert_eq!(met(figure("a", "s", None, None), 1.0), None);
+    }
 
     #[test]
     fn thousands_are_apart() {
