@@ -77,10 +77,14 @@ use stats::Counters;
 /// Frames that the first region and the first slot take: tables, and the first chunks of the slabs.
 const FIRST_RECORDS: u64 = 32;
 
-/// All of the application's memory, on machine `M`.
+/// All of the application's memory, on machine `M`. What every fault uses comes first: it is near enough to be reached by one
+/// instruction.
+#[repr(C)]
 pub struct MemoryManager<M: Mmu> {
     machine: M,
-    frames: Frames,
+    counters: Counters,
+    policy: Policy,
+    overcommit: AtomicBool,
     /// The level-1 table.
     root: Frame,
     space: Sleeping<Space>,
@@ -89,16 +93,14 @@ pub struct MemoryManager<M: Mmu> {
     objects: Slab<Object>,
     slots: Slab<Slot>,
     pins: Slab<PinRecord>,
-    slot_caches: SlotCaches,
-    directory: Directory,
     /// Held while a GiB of addresses gets its level-1 entry and its part of the directory.
     opening: Ranked<()>,
+    frames: Frames,
+    slot_caches: SlotCaches,
+    directory: Directory,
     idle: Idle,
     background: Background,
     pressure: Pressure,
-    policy: Policy,
-    counters: Counters,
-    overcommit: AtomicBool,
 }
 
 /// Why an operation on a range of addresses was refused.

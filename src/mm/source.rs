@@ -30,12 +30,19 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Repeats `allocate` while it gives nothing and memory can be taken back for it. Called without a lock.
     pub fn with_reclaim<R>(&self, allocate: impl Fn() -> Option<R>) -> Option<R> {
+        allocate().or_else(|| self.reclaim_for(allocate))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reclaim_for<R>(&self, allocate: impl Fn() -> Option<R>) -> Option<R> {
         let mut shortage = Shortage::new();
-        loop {
+        while self.ease(&mut shortage) {
             let allocated = allocate();
-            if allocated.is_some() || !self.ease(&mut shortage) {
+            if allocated.is_some() {
                 return allocated;
             }
         }
+        None
     }
 }

@@ -74,8 +74,6 @@ enum Attempt {
 impl<M: Mmu> MemoryManager<M> {
     /// Sees to it that who found no memory may try again; false when that is for nothing: nothing can be taken back, and nothing
     /// has become free since by the end of an isolation. Called without a lock.
-    #[cold]
-    #[inline(never)]
     pub(in crate::mm) fn ease(&self, shortage: &mut Shortage) -> bool {
         let _stall = self.pressure.stall();
         if self.reclaim() {
