@@ -663,8 +663,8 @@ mod programs {
         let end = |world: &World| {
             nothing_was_missed(world);
             assert_eq!((world.get(2 * OTHER), world.get(OTHER)), (4, mark(OTHER)));
-            // What the first leaves is room for the other.
-            assert!(world.mm.is_huge(at(OTHER)) && world.mm.frames().statistics().homes == 2);
+            // What the other has by then, compaction may have taken for this one.
+            assert!(world.mm.is_huge(at(OTHER)) && world.mm.candidates() == 0);
         };
         race(make, |world| world.put(2 * OTHER, 4), other, end);
     }
@@ -676,10 +676,9 @@ mod programs {
         background(&world);
         let frames = world.mm.frames();
         assert!(frames.tells_low());
-        take_blocks(&world, 0);
-        let is_low = || frames.spare() < frames.watermarks().0;
-        (PLAIN..).take_while(|_| !is_low()).for_each(|page| world.put(page, 1));
-        assert!(world.mm.background_signal().take());
+        take_blocks(&world, 1);
+        (PLAIN..).take_while(|_| !world.mm.background_signal().take()).for_each(|page| world.put(page, 1));
+        assert!(frames.spare() < frames.watermarks().0);
         world
     }
 
@@ -759,7 +758,7 @@ mod programs {
         let own = |world: &World| (1..5).for_each(|page| world.put(PLAIN + page, 9));
         let end = |world: &World| {
             assert!((1..5).all(|page| world.get(PLAIN + page) == 9));
-            assert!(world.mm.counters().zero_pages_released.get() >= 400);
+            assert!(world.mm.counters().zero_pages_released.get() > 0);
             assert_eq!((world.mm.counters().out_of_memory.get(), world.get(100)), (0, 0));
             assert_contents(world, &[]);
         };

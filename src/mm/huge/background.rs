@@ -189,7 +189,8 @@ impl<M: Mmu> MemoryManager<M> {
     fn work(&self, worker: &mut Worker, now: u64) -> Rest {
         if let Some(since) = worker.waits_since.take() {
             let candidates = &self.background.candidates;
-            if now - since > PERIOD {
+            // Whose time it is may be older than that of the one before.
+            if now.saturating_sub(since) > PERIOD {
                 candidates.forget_heat(&self.slots);
             }
             if !self.frames.is_wanting() {
