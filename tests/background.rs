@@ -65,6 +65,25 @@ fn a_slot_without_a_block_becomes_one_when_there_is_one() {
     assert_eq!((world.mm.candidates(), counters.khugepaged_collapsed.get()), (0, 1));
 }
 
+/// A slot that is used little lets others go first; once it is used by half, it waits as they do.
+fn a_slot_is_a_candidate_again_when_it_is_used_more() {
+    let world = world(16 * MIB);
+    let fragments = fragment(&world.mm, State::Pinned);
+    let start = world.map(BLOCK_SIZE);
+    world.put(start, 1);
+    assert_eq!(world.mm.candidates(), 1);
+    let now = rest(&world, 0);
+    assert_eq!(world.mm.candidates(), 0, "it has little of a block");
+    // All but one in 64: no more than may be filled.
+    (0..512).filter(|index| index % 64 != 5).for_each(|index| world.put(page(start, index), index + 1));
+    assert_eq!(world.mm.candidates(), 1);
+    let now = rest(&world, now);
+    fragments.give_back(&world.mm);
+    rest(&world, now);
+    assert!(world.mm.is_huge(start));
+    (0..512).for_each(|index| assert_eq!(world.get(page(start, index)), if index % 64 == 5 { 0 } else { index + 1 }));
+}
+
 fn without_a_cause_nothing_is_done() {
     let world = world(16 * MIB);
     assert_eq!(world.mm.background_step(0), Rest::Wait);
@@ -416,6 +435,7 @@ fn stalls_are_averaged() {
 
 ashlar_test::tests! {
     a_slot_without_a_block_becomes_one_when_there_is_one,
+    a_slot_is_a_candidate_again_when_it_is_used_more,
     without_a_cause_nothing_is_done,
     no_more_is_filled_than_the_policy_allows,
     what_was_released_is_not_refilled,
