@@ -330,7 +330,8 @@ fn an_allocation_fails_at_every_pin() {
 
 fn an_allocation_fails_at_every_move() {
     let (failures, world) = fail_at_every_step(MOVES);
-    assert!(failures * STRIDE > 40, "only {failures} failures were felt");
+    // A fault that was refused tries again where a home has ended since the last one.
+    assert!(failures * STRIDE > 15, "only {failures} failures were felt");
     let counters = world.mm.counters();
     assert_eq!((counters.thp_collapse_alloc.get(), counters.collapse_adopt.get()), (1, 1));
 }

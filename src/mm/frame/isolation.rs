@@ -83,13 +83,18 @@ impl Frames {
         core::ptr::from_ref(&self.isolated).addr()
     }
 
-    /// How many isolations have ended: frames may have become free by that which were not a moment ago.
-    pub fn isolations_ended(&self) -> usize {
-        self.isolations_ended.load(Ordering::SeqCst)
+    /// How often frames have become free that were not a moment ago, and were nobody's use: by the end of an isolation or of a home.
+    pub fn gains(&self) -> usize {
+        self.gains.load(Ordering::SeqCst)
+    }
+
+    /// Counts such a gain.
+    pub fn count_gain(&self) {
+        self.gains.fetch_add(1, Ordering::SeqCst);
     }
 
     fn count_ended(&self) {
-        self.isolations_ended.fetch_add(1, Ordering::SeqCst);
+        self.count_gain();
         self.isolated.fetch_sub(1, Ordering::SeqCst);
         if self.is_isolation_awaited()
             && let Some(parking) = try_parking()

@@ -196,7 +196,7 @@ pub struct Frames {
     scarcity: Scarcity,
     /// Blocks that are isolated.
     isolated: AtomicUsize,
-    isolations_ended: AtomicUsize,
+    gains: AtomicUsize,
     /// The thread that isolated one last.
     isolator: AtomicU64,
     /// Threads that wait for the end of an isolation.
@@ -229,7 +229,7 @@ impl Frames {
             zeroed: ZeroedBlocks::new(total),
             scarcity: Scarcity::new(),
             isolated: AtomicUsize::new(0),
-            isolations_ended: AtomicUsize::new(0),
+            gains: AtomicUsize::new(0),
             isolator: AtomicU64::new(0),
             awaited: AtomicUsize::new(0),
             wants: Wants::new(),

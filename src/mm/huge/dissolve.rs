@@ -36,6 +36,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let freed = self.mm.frames.dissolve(home, &kept).inspect_err(|_| {
             self.mm.counters.thp_split_page_failed.increment();
         })?;
+        if freed > 0 {
+            self.mm.frames.count_gain();
+        }
         self.state.away = self.state.present;
         self.state.home = None;
         self.state.zeroed = 0;

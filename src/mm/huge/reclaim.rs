@@ -25,7 +25,8 @@ const SEARCHES: usize = 64;
 
 /// What someone who found no memory has seen of others that were about to have some.
 pub(in crate::mm) struct Shortage {
-    isolations: usize,
+    /// How often others had gained some when it was looked at last.
+    gains: usize,
     /// The application was asked to spare some.
     asked: bool,
 }
@@ -33,7 +34,7 @@ pub(in crate::mm) struct Shortage {
 impl Shortage {
     /// Nothing.
     pub(in crate::mm) fn new() -> Self {
-        Shortage { isolations: 0, asked: false }
+        Shortage { gains: 0, asked: false }
     }
 }
 
@@ -73,14 +74,15 @@ enum Attempt {
 
 impl<M: Mmu> MemoryManager<M> {
     /// Sees to it that who found no memory may try again; false when that is for nothing: nothing can be taken back, and nothing
-    /// has become free since by the end of an isolation. Called without a lock.
+    /// has become free since by what others gave back. Called without a lock.
     pub(in crate::mm) fn ease(&self, shortage: &mut Shortage) -> bool {
         let _stall = self.pressure.stall();
         if self.reclaim() {
             return true;
         }
-        let ended = self.frames.isolations_ended();
-        if core::mem::replace(&mut shortage.isolations, ended) != ended {
+        // What others took back, or set free, while there was nothing left for this one, is there all the same.
+        let gains = self.frames.gains();
+        if core::mem::replace(&mut shortage.gains, gains) != gains {
             return true;
         }
         !core::mem::replace(&mut shortage.asked, true) && self.pressure.ask_and_wait(Level::Critical)
@@ -129,6 +131,7 @@ impl<M: Mmu> MemoryManager<M> {
         let mut busy = false;
         if let Some(block) = self.idle.take_begun() {
             self.frames.free_block(block);
+            self.frames.count_gain();
             return Giving::Gave;
         }
         if self.reclaim_absent(&mut busy, |owner| self.end_home_with_zeros(owner))
