@@ -704,8 +704,9 @@ mod programs {
         let end = |world: &World| {
             nothing_was_missed(world);
             assert_eq!((world.get(2 * OTHER), world.get(OTHER)), (4, mark(OTHER)));
-            // What the other has by then, compaction may have taken for this one.
-            assert!(world.mm.is_huge(at(OTHER)) && world.mm.candidates() == 0);
+            // The one block that became free is one slot's or the other's home.
+            let waits = usize::from(!world.mm.is_huge(at(OTHER)));
+            assert_eq!(world.mm.candidates(), waits);
         };
         race(make, |world| world.put(2 * OTHER, 4), other, end);
     }
