@@ -208,9 +208,15 @@ fn a_scarce_block_is_not_given_before_the_sample_is_over() {
     let (slots, mut blocks) = waiting(&world, 36);
     let now = rest(&world, 0) + 100 * MS;
     world.mm.frames().free_block(blocks.pop().expect("several"));
+    let samples = || world.mm.counters().heat_samples.get();
+    let before = samples();
     let Rest::Until(sampled) = world.mm.background_step(now) else { panic!("it decided at once") };
     let huge = || slots.iter().filter(|&&slot| world.mm.is_huge(slot)).count();
     assert_eq!((huge(), sampled > now), (0, true));
+    // The others are sampled later: so many access flags are cleared in so long a time, and no more.
+    assert_eq!(samples() - before, 32 * 4);
+    world.mm.background_step(sampled);
+    assert_eq!(samples() - before, 32 * 4);
     rest(&world, sampled);
     assert_eq!(huge(), slots.len());
 }
