@@ -1,6 +1,6 @@
 //! The memory report: what a user wants to know after a run.
 
-use super::memory::{Bytes, Usage, usage};
+use super::memory::{Bytes, Stalls, Usage, pressure, usage};
 use super::time;
 use crate::arch::aarch64::{gate, memory};
 use crate::mm::address::{BLOCK_SIZE, GROUP_SIZE, PAGE_SIZE};
@@ -17,6 +17,8 @@ pub struct Report {
     pub frames: [usize; 5],
     /// Blocks that are free as a whole.
     pub free_blocks: usize,
+    /// Time lost for want of memory.
+    pub stalls: Stalls,
     /// Since the machine was switched on.
     pub time: Duration,
     counters: &'static Counters,
@@ -30,7 +32,8 @@ pub fn report() -> Report {
             [statistics.total, statistics.unused(), statistics.absent, statistics.unmovable, statistics.pinned];
         (frames, statistics.free_blocks())
     });
-    Report { usage: usage(), frames, free_blocks, time: time::since_start(), counters: memory::manager().counters() }
+    let (stalls, time) = (pressure(), time::since_start());
+    Report { usage: usage(), frames, free_blocks, stalls, time, counters: memory::manager().counters() }
 }
 
 impl fmt::Display for Report {
@@ -104,6 +107,15 @@ impl fmt::Display for Report {
             "collapsed, moved, pinned",
             &[("slots", c.collapse.get()), ("pages", c.migrate_pages.get()), ("frames", c.pin_frames.get())],
         )?;
+        line(
+            f,
+            "background",
+            &[
+                ("slots collapsed", c.khugepaged_collapsed.get()),
+                ("blocks emptied", c.compact_blocks.get()),
+                ("times memory was given back", c.kswapd_steal.get()),
+            ],
+        )?;
         line(f, "invalidations", &[("by address", c.tlb_flush_page.get()), ("of everything", c.tlb_flush_all.get())])?;
         let [all, free, absent, unmovable, pinned] = self.frames.map(|count| of(count, PAGE_SIZE));
         writeln!(
@@ -113,6 +125,7 @@ impl fmt::Display for Report {
             self.free_blocks
         )?;
         writeln!(f, "zeroed: {}", Bytes(c.zeroed_bytes.get()))?;
+        writeln!(f, "pressure: {}", self.stalls)?;
         write!(f, "time: {}.{:03} s since the start", self.time.as_secs(), self.time.subsec_millis())
     }
 }
