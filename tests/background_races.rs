@@ -335,6 +335,25 @@ mod programs {
         race(sampled, own, background, end);
     }
 
+    /// Candidates are nominated again and again, wherever they are: each is one all the time.
+    pub fn nominations_against_what_becomes_of_candidates() {
+        let own = |world: &World| {
+            for _ in 0..40 {
+                world.mm.reconsider();
+                after_a_while(20);
+            }
+        };
+        let end = |world: &World| {
+            nothing_was_missed(world);
+            assert_eq!(world.mm.candidates(), 2);
+            world.mm.unmap(START, BLOCK_SIZE).expect("mapped");
+            world.mm.unmap(at(OTHER), BLOCK_SIZE).expect("mapped");
+            background(world);
+            assert_eq!(world.mm.candidates(), 0, "one was lost, or is there twice");
+        };
+        race(sampled, own, background, end);
+    }
+
     /// What is sampled changes, goes and comes again.
     pub fn changes_against_samples() {
         let own = |world: &World| {
@@ -652,6 +671,22 @@ mod programs {
         race(make, own, go_to_sleep, assert_woken);
     }
 
+    /// A page cannot be moved out of its block: nowhere else is room. There is room for what is in a home instead.
+    pub fn stores_in_a_home_that_is_emptied_into_what_could_not_be() {
+        let make = |machine| {
+            let world = waiting(machine, 2);
+            world.put(PLAIN, 1);
+            world.put(0, 1);
+            assert_eq!((world.mm.frames().statistics().homes, world.mm.usage().groups), (1, 1));
+            world
+        };
+        let end = |world: &World| {
+            assert_woken(world);
+            assert_eq!((world.get(0), world.get(5), world.get(PLAIN)), (1, 4, 1));
+        };
+        race(make, |world| world.work(5), background, end);
+    }
+
     pub fn a_block_becomes_free_by_its_last_zeros() {
         let make = |machine| {
             let world = waiting(machine, usize::MAX);
@@ -881,6 +916,8 @@ ashlar_test::tests! {
     #[cfg(not(target_os = "none"))]
     stores_against_samples,
     #[cfg(not(target_os = "none"))]
+    nominations_against_what_becomes_of_candidates,
+    #[cfg(not(target_os = "none"))]
     changes_against_samples,
     #[cfg(not(target_os = "none"))]
     a_collapse_against_samples,
@@ -908,6 +945,8 @@ ashlar_test::tests! {
     a_block_becomes_free_by_the_end_of_an_isolation,
     #[cfg(not(target_os = "none"))]
     a_block_becomes_free_by_the_end_of_a_home,
+    #[cfg(not(target_os = "none"))]
+    stores_in_a_home_that_is_emptied_into_what_could_not_be,
     #[cfg(not(target_os = "none"))]
     a_block_becomes_free_by_its_last_zeros,
     #[cfg(not(target_os = "none"))]

@@ -9,13 +9,15 @@ mod world;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, VirtAddr};
+use ashlar::mm::frame::Class;
 use ashlar::mm::huge::{Defrag, Enabled, FaultMode, Rest, Unit};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::{PinError, PinId, PinRequest};
 use ashlar::mm::{FaultError, MapRequest, MemoryError, Refusal};
 use ashlar_test::fragment::{Fragments, State, fragment};
+use core::cell::Cell;
 use core::ops::Range;
-use world::{MIB, World};
+use world::{MIB, World, give_back, take_all};
 
 const START: VirtAddr = VirtAddr(3 << 30);
 /// Every so many allocations one fails: a kernel under emulation has less time.
@@ -360,6 +362,21 @@ fn an_allocation_fails_at_every_step_of_a_fault_that_waits_for_a_block() {
     assert_eq!((counters.khugepaged_collapsed.get(), counters.compact_blocks.get()), (1, 3));
 }
 
+/// What has no run of frames, although frames are free, is told so.
+fn free_frames_that_are_no_run_are_not_waited_for() {
+    let world = World::new(16 * MIB, 1, 1);
+    let (kept, freed): (Vec<_>, Vec<_>) = take_all(&world).into_iter().partition(|frame| frame.0 % 2 == 0);
+    freed.iter().for_each(|&frame| world.mm.frames().free(frame, 0));
+    let attempts = Cell::new(0);
+    let run = world.mm.with_reclaim(|| {
+        attempts.set(attempts.get() + 1);
+        assert!(attempts.get() < 100, "it is tried again and again");
+        world.mm.frames().allocate(1, Class::Unmovable)
+    });
+    assert!(run.is_none());
+    give_back(&world, kept);
+}
+
 ashlar_test::tests! {
     an_allocation_fails_at_every_touch_and_cut,
     an_allocation_fails_at_every_pin,
@@ -367,4 +384,5 @@ ashlar_test::tests! {
     an_allocation_fails_at_every_step_of_an_adoption,
     an_allocation_fails_at_every_step_in_the_background,
     an_allocation_fails_at_every_step_of_a_fault_that_waits_for_a_block,
+    free_frames_that_are_no_run_are_not_waited_for,
 }

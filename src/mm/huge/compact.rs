@@ -93,11 +93,10 @@ impl<M: Mmu> MemoryManager<M> {
             *state = Compaction::new();
             return Ok(Compacted::Nothing);
         }
-        state.room -= room;
         let emptied = self.empty_partial(block, pages, is_up)?;
         let counters = &self.counters;
         if emptied == Adoption::Adopted {
-            state.room -= pages;
+            state.room -= PAGES_PER_SLOT;
             state.failed = 0;
             counters.compact_blocks.increment();
             return Ok(Compacted::Made);
