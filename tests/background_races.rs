@@ -739,9 +739,8 @@ mod programs {
         let end = |world: &World| {
             nothing_was_missed(world);
             assert_eq!((world.get(2 * OTHER), world.get(OTHER)), (4, mark(OTHER)));
-            // The one block that became free is one slot's or the other's home.
-            let waits = usize::from(!world.mm.is_huge(at(OTHER)));
-            assert_eq!(world.mm.candidates(), waits);
+            // What the other has by then, compaction may have taken for this one.
+            assert_eq!((world.mm.is_huge(at(OTHER)), world.mm.candidates()), (true, 0));
         };
         race(make, |world| world.put(2 * OTHER, 4), other, end);
     }
