@@ -74,8 +74,8 @@ mod guest {
         println!("{huge}\n{small}");
         let text = small.to_string();
         assert!(text.contains("Rss:                   4 kB") && text.contains("the region asks for pages"), "{text}");
-        let stub = map(PAGE_SIZE).expect("RAM has room");
-        let small = memory::regions().find(|region| region.range.contains(&stub.start())).expect("it is mapped");
+        let single = map(PAGE_SIZE).expect("RAM has room");
+        let small = memory::regions().find(|region| region.range.contains(&single.start())).expect("it is mapped");
         assert!(small.eligible.is_ok() || small.eligible == Err(Refusal::NotCovered));
         let ordered = memory::regions().try_fold(ashlar::memory::VirtAddr(0), |end, region| {
             (end <= region.range.start && region.range.start < region.range.end).then_some(region.range.end)

@@ -182,6 +182,12 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         Self::lock_record(mm, number, handle, mm.slots.get(handle))
     }
 
+    /// As [`LockedSlot::lock`], of the slot that `handle` is known to be.
+    pub(super) fn of_handle(mm: &'m MemoryManager<M>, handle: Handle<Slot>) -> Self {
+        let slot = mm.slots.get(handle);
+        Self::lock_record(mm, slot.number(), handle, slot)
+    }
+
     /// As [`LockedSlot::lock`], with the record of `handle` at hand.
     #[inline]
     pub(super) fn lock_record(mm: &'m MemoryManager<M>, number: u64, handle: Handle<Slot>, slot: &'m Slot) -> Self {

@@ -55,16 +55,19 @@ impl Wants {
     fn look(&self, pool: &Pool) {
         let block = self.block.load(Ordering::Relaxed) && pool.has_free_block();
         if block || pool.statistics.free >= self.enough.load(Ordering::Relaxed) {
-            self.any.store(false, Ordering::Relaxed);
-            self.signal.raise();
+            self.satisfy();
         }
+    }
+
+    fn satisfy(&self) {
+        self.any.store(false, Ordering::Relaxed);
+        self.signal.raise();
     }
 
     /// A block was zeroed, and is in nobody's hands.
     pub(super) fn zeroed(&self) {
         if self.any() {
-            self.any.store(false, Ordering::Relaxed);
-            self.signal.raise();
+            self.satisfy();
         }
     }
 

@@ -176,8 +176,8 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Makes every slot of pages a candidate: more may be allowed than before. Looks at all of them.
     pub fn reconsider(&self) {
-        for (number, handle) in self.directory.all() {
-            let mut slot = LockedSlot::lock(self, number, handle);
+        for (_, handle) in self.directory.all() {
+            let mut slot = LockedSlot::of_handle(self, handle);
             if let Mapping::Table(_) = slot.state.mapping {
                 slot.nominate();
             }
@@ -297,7 +297,7 @@ impl<M: Mmu> MemoryManager<M> {
     fn improve(&self, handle: Handle<Slot>) -> Outcome {
         let number = self.slots.get(handle).number();
         {
-            let mut slot = LockedSlot::lock(self, number, handle);
+            let mut slot = LockedSlot::of_handle(self, handle);
             // Before the look at it: whatever changes it from here on nominates it again.
             slot.state.nominated = false;
             if let Mapping::Empty | Mapping::Block { .. } = slot.state.mapping {
@@ -311,7 +311,7 @@ impl<M: Mmu> MemoryManager<M> {
         match self.collapse_slot(number, terms, &mut || false) {
             Ok(_) => counters.khugepaged_collapsed.increment(),
             Err(Refusal::NoFreeBlock) => {
-                let slot = LockedSlot::lock(self, number, handle);
+                let slot = LockedSlot::of_handle(self, handle);
                 let present = slot.state.present.count();
                 // One that is used little has little of a block. It is nominated again when it is used more.
                 if present >= PAGES_PER_SLOT / 2 || terms.allow(&slot.state).is_ok() {
@@ -331,8 +331,7 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Puts a candidate back, unless it was nominated again meanwhile.
     fn keep(&self, handle: Handle<Slot>, heat: Heat) {
-        let number = self.slots.get(handle).number();
-        let mut slot = LockedSlot::lock(self, number, handle);
+        let mut slot = LockedSlot::of_handle(self, handle);
         if core::mem::replace(&mut slot.state.nominated, true) {
             self.background.candidates.settle();
         } else {
@@ -351,8 +350,7 @@ impl<M: Mmu> MemoryManager<M> {
             return;
         }
         for Sample { slot: handle, places } in worker.window.drain(..) {
-            let number = self.slots.get(handle).number();
-            let hits = LockedSlot::lock(self, number, handle).end_sample(&places);
+            let hits = LockedSlot::of_handle(self, handle).end_sample(&places);
             self.background.candidates.put(&self.slots, handle, Heat::of(hits));
         }
     }
@@ -371,8 +369,7 @@ impl<M: Mmu> MemoryManager<M> {
         while !worker.window.is_full()
             && let Some(handle) = candidates.take(&self.slots, Heat::UNKNOWN)
         {
-            let number = self.slots.get(handle).number();
-            let places = LockedSlot::lock(self, number, handle).begin_sample(worker.whim);
+            let places = LockedSlot::of_handle(self, handle).begin_sample(worker.whim);
             self.counters.heat_samples.add(places.len() as u64);
             worker.window.push(Sample { slot: handle, places });
         }
