@@ -11,34 +11,14 @@ mod race;
 
 #[cfg(not(target_os = "none"))]
 mod programs {
-    use crate::race::{START, World, race};
+    use crate::race::{PAGES, START, World, assert_contents, at, mark, race, scattered};
     use ashlar::arch::sim::SimMachine;
-    use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PhysAddr, VirtAddr};
+    use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PhysAddr};
     use ashlar::mm::huge::{Collapsed, Enabled, FaultMode, Unit};
     use ashlar::mm::mmu::Access;
     use ashlar::mm::pin::{PinId, PinRequest};
     use ashlar::mm::{FaultError, MapRequest, Refusal};
     use std::sync::Arc;
-
-    /// Pages that are there from the start: of a whole group, of one that has holes, single ones.
-    const PAGES: [u64; 20] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 300, 511];
-
-    /// What a page holds from the start on.
-    fn mark(page: u64) -> u8 {
-        (page % 200) as u8 + 1
-    }
-
-    fn at(page: u64) -> VirtAddr {
-        START + page * PAGE_SIZE as u64
-    }
-
-    /// A slot of single pages, each with its mark.
-    fn scattered(machine: SimMachine) -> Arc<World> {
-        let world = World::new(machine);
-        world.mm.policy().set_enabled(Enabled::Never);
-        PAGES.iter().rev().for_each(|&page| world.put(page, mark(page)));
-        world
-    }
 
     /// As that, in one of two regions of two slots.
     fn scattered_with_room(machine: SimMachine) -> Arc<World> {
@@ -51,12 +31,6 @@ mod programs {
         let mut found = Err(Refusal::Empty);
         world.mm.collapse(at(page), BLOCK_SIZE, || false, |_, result| found = result).expect("a sound range");
         found
-    }
-
-    fn assert_contents(world: &World, but: &[u64]) {
-        for page in PAGES.into_iter().filter(|page| !but.contains(page)) {
-            assert_eq!(world.get(page), mark(page), "page {page}");
-        }
     }
 
     pub fn stores_against_a_collapse() {

@@ -6,7 +6,7 @@ use crate::cores::{self, Outcome};
 use ashlar::arch::sim::{AccessError, SimFault, SimMachine, Violation};
 use ashlar::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, PhysAddr, VirtAddr};
 use ashlar::mm::frame::{Class, Frames, MemoryMap};
-use ashlar::mm::huge::FaultMode;
+use ashlar::mm::huge::{Enabled, FaultMode};
 use ashlar::mm::{FaultError, MapRequest, MemoryManager};
 use std::sync::{Arc, Mutex};
 
@@ -117,4 +117,32 @@ pub fn race(make: fn(SimMachine) -> Arc<World>, own: fn(&World), other: fn(&Worl
         world.violations()
     });
     assert_eq!(outcome, Outcome::default());
+}
+
+/// Pages of the first slot that are there from the start: of a whole group, of one that has holes, single ones.
+pub const PAGES: [u64; 20] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 300, 511];
+
+/// What a page holds from the start on.
+pub fn mark(page: u64) -> u8 {
+    (page % 200) as u8 + 1
+}
+
+/// The address of a page, counted from the first slot's first.
+pub fn at(page: u64) -> VirtAddr {
+    START + page * PAGE_SIZE as u64
+}
+
+/// A slot of single pages, each with its mark.
+pub fn scattered(machine: SimMachine) -> Arc<World> {
+    let world = World::new(machine);
+    world.mm.policy().set_enabled(Enabled::Never);
+    PAGES.iter().rev().for_each(|&page| world.put(page, mark(page)));
+    world
+}
+
+/// All pages but those in `but` hold their marks.
+pub fn assert_contents(world: &World, but: &[u64]) {
+    for page in PAGES.into_iter().filter(|page| !but.contains(page)) {
+        assert_eq!(world.get(page), mark(page), "page {page}");
+    }
 }
