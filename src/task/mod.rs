@@ -100,8 +100,8 @@ pub struct Scheduler<P: Port> {
     /// A bit for each core that has nothing to do and was not kicked since it said so.
     idle: AtomicU64,
     buckets: [Bucket; BUCKETS],
-    /// What was set beyond [`BACKGROUND_PERCENT`]: so that all of this is zero at first, and takes no room in the image.
-    beyond_percent: AtomicU64,
+    /// The share of a core that background threads get.
+    background_percent: AtomicU64,
     /// Guards what threads lend each other.
     inheritance: Ranked<()>,
 }
@@ -115,7 +115,7 @@ impl<P: Port> Scheduler<P> {
             online: AtomicU64::new(0),
             idle: AtomicU64::new(0),
             buckets: [const { Bucket::new() }; BUCKETS],
-            beyond_percent: AtomicU64::new(0),
+            background_percent: AtomicU64::new(BACKGROUND_PERCENT),
             inheritance: Ranked::new(Rank::Inherit, ()),
         }
     }
@@ -152,11 +152,11 @@ impl<P: Port> Scheduler<P> {
     /// Above 100.
     pub fn set_background_percent(&self, percent: u64) {
         assert!(percent <= 100, "{percent} percent of a core");
-        self.beyond_percent.store(percent.wrapping_sub(BACKGROUND_PERCENT), Ordering::Relaxed);
+        self.background_percent.store(percent, Ordering::Relaxed);
     }
 
     fn background_percent(&self) -> u64 {
-        self.beyond_percent.load(Ordering::Relaxed).wrapping_add(BACKGROUND_PERCENT)
+        self.background_percent.load(Ordering::Relaxed)
     }
 
     /// How many threads wait at a core that runs another: at the core where the fewest do, and where the most do.
