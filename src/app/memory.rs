@@ -18,7 +18,7 @@ pub use crate::mm::mmu::Access;
 pub use crate::mm::pin::{PinError, PinRequest};
 pub use crate::mm::pressure::{Level, Stalls};
 pub use crate::mm::report::Usage;
-pub use crate::mm::{FaultError, MapRequest, MemoryError, Refusal, RegionReport};
+pub use crate::mm::{Destination, FaultError, MapRequest, MemoryError, Refusal, RegionReport, RemapRequest};
 
 /// Whole pages of memory of one's own, which read as zero at first. Dropping it unmaps them.
 ///
@@ -231,6 +231,71 @@ impl Mapping {
         let first = range.start - range.start % PAGE_SIZE;
         let (start, length) = (self.start + first as u64, range.end.next_multiple_of(PAGE_SIZE) - first);
         gate::call(move || act(start, length))
+    }
+
+    /// Gives it `length` bytes, rounded up to whole pages, and other addresses if `to` says so (Linux: `mremap`). Its contents go
+    /// with it, blocks as blocks where the way is of whole slots; what is new reads as zero. Nothing is copied but a few pages
+    /// at the ends of an unaligned way.
+    ///
+    /// ```ignore
+    /// let mut log = ashlar::memory::map(2 << 20)?;
+    /// log.remap(4 << 20, Destination::Anywhere)?; // It may begin elsewhere now.
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What [`MemoryManager::remap`](crate::mm::MemoryManager::remap) refuses: no room where it is, addresses in use, the commit
+    /// limit. Nothing is changed.
+    ///
+    /// # Panics
+    ///
+    /// With [`Destination::Over`]: what is there belongs to somebody, who is to give it to [`move_onto`](Self::move_onto).
+    pub fn remap(&mut self, length: usize, to: Destination) -> Result<(), MemoryError> {
+        self.go(RemapRequest { length, to, keep: false })
+    }
+
+    /// Moves it to where `place` is, whose memory is given back and whose length it gets. `place` comes back when that fails.
+    ///
+    /// # Errors
+    ///
+    /// As [`remap`](Self::remap).
+    pub fn move_onto(&mut self, place: Self) -> Result<(), (Self, MemoryError)> {
+        let to = Destination::Over(place.start);
+        match self.go_anywhere(RemapRequest { length: place.length, to, keep: false }) {
+            Ok(()) => {
+                let _ = ManuallyDrop::new(place);
+                Ok(())
+            }
+            Err(error) => Err((place, error)),
+        }
+    }
+
+    /// Moves its contents to other addresses, which are returned; its own stay mapped, and read as zero (Linux:
+    /// `MREMAP_DONTUNMAP`).
+    ///
+    /// # Errors
+    ///
+    /// As [`remap`](Self::remap); both together are charged against the commit limit.
+    ///
+    /// # Panics
+    ///
+    /// As [`remap`](Self::remap).
+    pub fn take(&mut self, to: Destination) -> Result<Self, MemoryError> {
+        let mut taken = ManuallyDrop::new(Self { start: self.start, length: self.length, access: self.access });
+        taken.go(RemapRequest { length: self.length, to, keep: true })?;
+        Ok(ManuallyDrop::into_inner(taken))
+    }
+
+    fn go(&mut self, request: RemapRequest) -> Result<(), MemoryError> {
+        assert!(!matches!(request.to, Destination::Over(_)), "memory at {:?} is somebody's", request.to);
+        self.go_anywhere(request)
+    }
+
+    fn go_anywhere(&mut self, request: RemapRequest) -> Result<(), MemoryError> {
+        let (start, length) = (self.start, self.length);
+        let range = gate::call(move || memory::manager().remap(start, length, request))?;
+        (self.start, self.length) = (range.start, (range.end - range.start) as usize);
+        Ok(())
     }
 
     /// Splits it in two: `self` keeps the first `at` bytes, the rest is returned. The memory stays as it is.

@@ -24,12 +24,13 @@ impl<M: Mmu> MemoryManager<M> {
         for (number, handle) in self.directory.all() {
             let slot = LockedSlot::lock(self, number, handle);
             tables += !matches!(slot.state.mapping, Mapping::Empty) as usize;
+            assert_eq!(slot.state.reserve, None, "slot {number:#x} keeps a table for nothing");
             let unmovable = slot.away_frames().filter(|&frame| self.frames.is_unmovable(frame)).count();
             movable += slot.state.away.count() - unmovable;
             settled += unmovable;
             slot.check();
         }
-        let records = self.slots.frames() + self.objects.frames() + self.directory.frames();
+        let records = self.slots.frames() + self.directory.frames();
         let records = records + self.pins.frames() + self.regions.read().frames();
         let statistics = self.frames.statistics();
         assert_eq!(

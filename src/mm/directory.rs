@@ -17,7 +17,7 @@ impl Default for Leaf {
     }
 }
 
-/// Slots by number. An entry is written once, by whoever is first: the record of a slot stays with its addresses.
+/// Slots by number. An entry is written by whoever is first; after that two may only change places.
 pub(super) struct Directory {
     roots: [AtomicU32; ENTRIES],
     leaves: Slab<Leaf>,
@@ -65,6 +65,19 @@ impl Directory {
             Ok(_) => Ok(()),
             Err(found) => Err(Handle::from_raw(found).expect("entries are handles")),
         }
+    }
+
+    /// Exchanges the slots of two numbers, each of which has one. The caller has the locks of both, and the regions' lock for
+    /// writing.
+    pub(super) fn exchange(&self, one: u64, other: u64) {
+        let entry = |number: u64| {
+            let root = self.roots[number as usize / ENTRIES].load(Ordering::Acquire);
+            let leaf = self.leaves.get(Handle::from_raw(root).expect("the slot exists"));
+            &leaf.0[number as usize % ENTRIES]
+        };
+        let first = entry(one).load(Ordering::Relaxed);
+        let second = entry(other).swap(first, Ordering::AcqRel);
+        entry(one).store(second, Ordering::Release);
     }
 
     /// The slots in `numbers` that exist, in order.

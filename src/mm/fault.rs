@@ -128,10 +128,8 @@ impl<M: Mmu> MemoryManager<M> {
         for page in pages.map(Page) {
             let (_, Region { access, .. }) =
                 self.region(page.start()).ok_or(FaultError::NoRegion { address: page.start() })?;
-            let present = self
-                .directory
-                .get(page.slot())
-                .is_some_and(|handle| LockedSlot::lock(self, page.slot(), handle).state.present.get(page.index()));
+            let slot = LockedSlot::find(self, page.slot());
+            let present = slot.is_some_and(|slot| slot.state.present.get(page.index()));
             if !present && access != Access::NONE {
                 self.fault(page.start(), Access { execute: false, ..access })?;
             }
@@ -163,7 +161,7 @@ impl<M: Mmu> MemoryManager<M> {
             let denied = FaultError::Denied { address, wanted: access, allowed: region.access };
             return Err(NoTarget::Error(denied));
         }
-        let Some(handle) = self.directory.get(page.slot()).or_else(|| self.new_slot(page)) else {
+        let Some(handle) = self.slot_at(page) else {
             return Err(NoTarget::NoMemory);
         };
         let slot = self.slots.get(handle);
@@ -184,7 +182,13 @@ impl<M: Mmu> MemoryManager<M> {
         })
     }
 
-    /// Makes the record of a slot that is touched first, unless another core is faster. Holds the regions' lock.
+    /// The record of the slot of `page`, made if there is none. `None` without memory.
+    #[inline]
+    pub(super) fn slot_at(&self, page: Page) -> Option<Handle<Slot>> {
+        self.directory.get(page.slot()).or_else(|| self.new_slot(page))
+    }
+
+    /// Makes the record of a slot that is touched first, unless another core is faster.
     fn new_slot(&self, page: Page) -> Option<Handle<Slot>> {
         if !self.open(page) {
             return None;

@@ -96,13 +96,13 @@ impl<M: Mmu> MemoryManager<M> {
     /// Does what is next for an offered slot, and offers it again if that is not all.
     fn work_on_slot(&self, handle: Handle<Slot>) {
         let record = self.slots.get(handle);
-        let number = record.number();
-        let first = number * PAGES_PER_SLOT as u64;
         // As a fault does: region and epoch under one hold of the regions' lock (SP-3).
-        let (found, epoch) = {
+        let (number, found, epoch) = {
             let regions = self.regions.read();
-            (regions.find(first), record.epoch())
+            let number = record.number();
+            (number, regions.find(number * PAGES_PER_SLOT as u64), record.epoch())
         };
+        let first = number * PAGES_PER_SLOT as u64;
         let may_fill = found.is_some_and(|(range, region)| {
             range.end >= first + PAGES_PER_SLOT as u64 && self.policy.allows(region.policy)
         });

@@ -14,7 +14,7 @@
 //! | [`huge`] | split, promote, migrate, dissolve; collapse; policy; memory taken back |
 //! | [`pin`] | frames that must stay, for devices |
 //! | [`walk`] | looks at what is mapped, by address and by frame |
-//! | [`space`] | operations on ranges |
+//! | [`space`], `remap` | operations on ranges |
 //! | `fault`, `touch` | from an address to its slot; what a touch maps there |
 //! | [`pressure`] | time lost for want of memory; the application's part in giving it back |
 //! | `idle` | what idle cores do: zeroing ahead, filling what is in use by half |
@@ -34,12 +34,12 @@ pub mod frame;
 pub mod huge;
 mod idle;
 pub mod mmu;
-pub mod object;
 pub mod pin;
 pub mod pressure;
 mod refusal;
 pub mod region_map;
 mod region_report;
+mod remap;
 pub mod report;
 pub mod slab;
 pub mod slot;
@@ -53,6 +53,7 @@ pub mod walk;
 
 pub use refusal::Refusal;
 pub use region_report::RegionReport;
+pub use remap::{Destination, RemapRequest};
 pub use space::{MapRequest, Region};
 
 use crate::sync::{Rank, Ranked, RankedRw, Sleeping};
@@ -64,7 +65,6 @@ use frame::{Class, Frames};
 use huge::{Background, Policy};
 use idle::Idle;
 use mmu::{Access, Mmu};
-use object::Object;
 use pin::PinRecord;
 use pressure::Pressure;
 use region_map::RegionMap;
@@ -90,7 +90,6 @@ pub struct MemoryManager<M: Mmu> {
     space: Sleeping<Space>,
     /// Changed with the space's lock held as well.
     regions: RankedRw<RegionMap<Region>>,
-    objects: Slab<Object>,
     slots: Slab<Slot>,
     pins: Slab<PinRecord>,
     /// Held while a GiB of addresses gets its level-1 entry and its part of the directory.
@@ -137,6 +136,23 @@ pub enum MemoryError {
         /// Its address.
         address: VirtAddr,
     },
+    /// The range is of several regions that differ.
+    Divided {
+        /// Where the second one begins.
+        address: VirtAddr,
+    },
+    /// The destination overlaps what is to move there.
+    IntoItself {
+        /// Where it begins.
+        address: VirtAddr,
+    },
+    /// What moves and leaves its addresses mapped keeps its length.
+    KeptLength {
+        /// Bytes of it.
+        length: usize,
+        /// Bytes asked for.
+        wanted: usize,
+    },
     /// Memory is writable or executable, never both.
     WriteAndExecute,
     /// More writable memory than there is RAM; `overcommit=on` lifts the limit.
@@ -161,6 +177,11 @@ impl fmt::Display for MemoryError {
             Self::Overlap { start, end } => write!(f, "{start}..{end} is mapped already"),
             Self::NoGap { pages } => write!(f, "no {pages} consecutive pages of addresses are free"),
             Self::NotMapped { address } => write!(f, "address {address} is not mapped"),
+            Self::Divided { address } => write!(f, "another region begins at {address}, in the middle of the range"),
+            Self::IntoItself { address } => write!(f, "the destination at {address} overlaps what is to move there"),
+            Self::KeptLength { length, wanted } => {
+                write!(f, "{length} bytes that stay mapped as they move cannot become {wanted}")
+            }
             Self::WriteAndExecute => f.write_str("memory cannot be writable and executable"),
             Self::CommitLimit { wanted, left } => {
                 write!(f, "{wanted} bytes exceed the commit limit, {left} are left (overcommit=on lifts it)")
@@ -238,7 +259,6 @@ impl<M: Mmu> MemoryManager<M> {
             root,
             space: Sleeping::new(Rank::Space, Space { committed: 0 }),
             regions: RankedRw::new(Rank::Region, RegionMap::new()),
-            objects: Slab::new(),
             slots: Slab::new(),
             pins: Slab::new(),
             slot_caches: SlotCaches::new(),

@@ -1,4 +1,4 @@
-//! A slot: 2 MiB of an object's memory, its pages, its home, its descriptors.
+//! A slot: an aligned 2 MiB of the application's memory, its pages, its home, its descriptors.
 //!
 //! What holds under a slot's lock, between operations. Debug builds check what the record says of itself whenever the lock is let
 //! go; `MemoryManager::check` compares it with every descriptor and frame, too.
@@ -65,6 +65,8 @@ pub struct SlotState {
     pub(super) strays: u8,
     /// Access flags of its pages may be clear: it is looked at how hot it is.
     pub(super) sampled: bool,
+    /// A table for pages that are on their way here, so that their arrival needs no memory.
+    pub(super) reserve: Option<Frame>,
 }
 
 impl SlotState {
@@ -116,7 +118,7 @@ impl SlotState {
 pub struct Slot {
     /// Changes, under the lock, whenever regions over the slot change: a fault that looked a region up before compares.
     epoch: AtomicU32,
-    /// Which 2 MiB of addresses; written once, before anyone can find the record.
+    /// Which 2 MiB of addresses. Changes under the lock, and the regions' lock for writing.
     number: AtomicU64,
     /// The next one of those that are candidates for background collapse, by its handle; 0 for none.
     pub(super) next: AtomicU32,
@@ -165,6 +167,34 @@ pub(super) struct LockedSlot<'m, M: Mmu> {
     pub(super) state: Guard<'m, SlotState>,
 }
 
+/// Two slots, locked in the order of their locks.
+pub(super) struct Pair<'m, M: Mmu> {
+    // Dropped in this order: the one that was locked last comes first.
+    upper: LockedSlot<'m, M>,
+    lower: LockedSlot<'m, M>,
+    /// Whether the first that was asked for is the upper one.
+    first_is_upper: bool,
+}
+
+impl<'m, M: Mmu> Pair<'m, M> {
+    /// Locks the slots of two different handles.
+    pub(super) fn lock(mm: &'m MemoryManager<M>, first: Handle<Slot>, second: Handle<Slot>) -> Self {
+        let place = |handle| core::ptr::from_ref(&mm.slots.get(handle).state).addr();
+        let first_is_upper = place(first) > place(second);
+        let (low, high) = if first_is_upper { (second, first) } else { (first, second) };
+        let lower = LockedSlot::of_handle(mm, low);
+        Pair { upper: LockedSlot::of_handle(mm, high), lower, first_is_upper }
+    }
+
+    /// Both, in the order that they were asked for.
+    pub(super) fn both(&mut self) -> (&mut LockedSlot<'m, M>, &mut LockedSlot<'m, M>) {
+        match self.first_is_upper {
+            true => (&mut self.upper, &mut self.lower),
+            false => (&mut self.lower, &mut self.upper),
+        }
+    }
+}
+
 #[cfg(debug_assertions)]
 impl<M: Mmu> Drop for LockedSlot<'_, M> {
     fn drop(&mut self) {
@@ -178,14 +208,16 @@ impl<M: Mmu> Drop for LockedSlot<'_, M> {
 }
 
 impl<'m, M: Mmu> LockedSlot<'m, M> {
+    /// Locks the slot of `handle`, which the caller knows to be that of `number`, or learns from the epoch not to be.
     pub(super) fn lock(mm: &'m MemoryManager<M>, number: u64, handle: Handle<Slot>) -> Self {
         Self::lock_record(mm, number, handle, mm.slots.get(handle))
     }
 
-    /// As [`LockedSlot::lock`], of the slot that `handle` is known to be.
+    /// Locks the slot of `handle`, whatever addresses it has.
     pub(super) fn of_handle(mm: &'m MemoryManager<M>, handle: Handle<Slot>) -> Self {
         let slot = mm.slots.get(handle);
-        Self::lock_record(mm, slot.number(), handle, slot)
+        let state = slot.state.lock();
+        LockedSlot { mm, number: slot.number(), handle, slot, state }
     }
 
     /// As [`LockedSlot::lock`], with the record of `handle` at hand.
@@ -197,7 +229,13 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Locks slot `number`, if any page of it was ever touched.
     #[inline]
     pub(super) fn find(mm: &'m MemoryManager<M>, number: u64) -> Option<Self> {
-        mm.directory.find(number).map(|handle| Self::lock(mm, number, handle))
+        loop {
+            let slot = Self::of_handle(mm, mm.directory.find(number)?);
+            // Otherwise it went elsewhere meanwhile.
+            if slot.number == number {
+                return Some(slot);
+            }
+        }
     }
 
     /// Locks the slot of `handle`, if that is one and nobody has it. What the handle came from may be old.
@@ -262,6 +300,13 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Tells faults under way that what they know of the regions is old.
     pub(super) fn new_epoch(&self) {
         self.slot.epoch.fetch_add(1, Ordering::Release);
+    }
+
+    /// Gives the slot other addresses. The caller has exchanged it in the directory with the slot that was there (SP-5).
+    pub(super) fn move_to_number(&mut self, number: u64) {
+        self.number = number;
+        self.slot.set_number(number);
+        self.new_epoch();
     }
 
     pub(super) fn owner(&self) -> Owner {
@@ -437,20 +482,16 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Unmaps everything: the descriptor goes at once, then the home, the away frames and the table.
     fn clear_all(&mut self) {
         let mut pending = Pending::new();
-        let SlotState { offered, nominated, sampled, .. } = *self.state;
-        let left = SlotState { offered, nominated, sampled, ..SlotState::default() };
+        let SlotState { offered, nominated, sampled, reserve, .. } = *self.state;
+        let left = SlotState { offered, nominated, sampled, reserve, ..SlotState::default() };
         let state = core::mem::replace(&mut *self.state, left);
         match state.mapping {
             Mapping::Block { deposit } => {
-                self.set_entry(Entry::Invalid, &mut pending);
+                self.unlink(&state, &mut pending);
                 pending.free(deposit, 0);
             }
             Mapping::Table(table) => {
-                for run in state.present.runs() {
-                    let first = self.first().0;
-                    pending.pages(first + run.start as u64..first + run.end as u64);
-                }
-                self.set_entry(Entry::Invalid, &mut pending);
+                self.unlink(&state, &mut pending);
                 pending.invalidate(&self.mm.machine, &self.mm.counters);
                 let mut next = 0;
                 while let Some(index) = state.away.next_set(next) {
@@ -467,6 +508,17 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             pending.end_home(home);
         }
         self.mm.settle(&mut pending);
+    }
+
+    /// Takes the slot's level-2 descriptor out, whose pages are as `state` says. Their translations are added to `pending`.
+    pub(super) fn unlink(&self, state: &SlotState, pending: &mut Pending) {
+        if let Mapping::Table(_) = state.mapping {
+            let first = self.first().0;
+            for run in state.present.runs() {
+                pending.pages(first + run.start as u64..first + run.end as u64);
+            }
+        }
+        self.set_entry(Entry::Invalid, pending);
     }
 
     /// Gives the present pages of `range` other attributes: in place where the range is whole, after a split where it

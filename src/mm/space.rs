@@ -1,6 +1,6 @@
 //! The address space: what is mapped where, and the operations on ranges of it.
 //!
-//! The space's lock guards the objects and the commit charge, and makes operations on ranges come one after the other: each
+//! The space's lock guards the commit charge, and makes operations on ranges come one after the other: each
 //! holds it to its end. The regions have a lock of their own, for reading and writing. Faults take that one only, to read,
 //! and so never wait for each other:
 //!
@@ -25,13 +25,13 @@
 //! | unmap | removed | new epoch, pages cleared |
 //! | protect | cut, set | new epoch, attributes set |
 //! | advise | cut, set | new epoch |
+//! | remap | removed; inserted elsewhere after the visit | new epoch, pages or whole slots moved ([`super::remap`]) |
 //! | release | as they are | pages cleared; a fault before or after it is a touch before or after it |
 #![forbid(unsafe_code)]
 
 use super::address::{LOWER_END, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, VirtAddr, part_in, slots_of};
 use super::huge::{HugePolicy, Shortage, SplitCause};
 use super::mmu::{Access, Attributes, Mmu};
-use super::object::Object;
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping, Slot};
 use super::{MemoryError, MemoryManager, Refusal};
@@ -52,8 +52,6 @@ pub struct Region {
     pub policy: HugePolicy,
     /// Its pages count against the commit limit.
     pub charged: bool,
-    /// Whose memory it maps.
-    pub object: Handle<Object>,
 }
 
 /// What [`MemoryManager::map`] is asked for.
@@ -91,7 +89,7 @@ impl MapRequest {
     }
 }
 
-/// What the space's lock guards, beside the objects.
+/// What the space's lock guards.
 pub(super) struct Space {
     /// Pages charged against the commit limit.
     pub(super) committed: u64,
@@ -109,7 +107,7 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// Repeats `operation` for as long as it lacks memory for records and some can be taken back. It holds no lock between.
-    fn reclaiming<R>(&self, operation: impl Fn() -> Result<R, MemoryError>) -> Result<R, MemoryError> {
+    pub(super) fn reclaiming<R>(&self, operation: impl Fn() -> Result<R, MemoryError>) -> Result<R, MemoryError> {
         let mut shortage = Shortage::new();
         loop {
             match operation() {
@@ -130,34 +128,16 @@ impl<M: Mmu> MemoryManager<M> {
         let mut space = self.space.lock();
         let range = match request.address {
             Some(address) => check_range(address, request.length)?,
-            None => {
-                let align = match pages as usize {
-                    PAGES_PER_SLOT.. => PAGES_PER_SLOT,
-                    PAGES_PER_GROUP.. => PAGES_PER_GROUP,
-                    _ => 1,
-                } as u64;
-                let gap = self.regions.read().find_gap(pages, align, ANYWHERE);
-                let start = gap.ok_or(MemoryError::NoGap { pages })?;
-                start..start + pages
-            }
+            None => self.gap_like(0, pages)?,
         };
-        if let Some((culprit, _)) = self.first_region(&range) {
-            return Err(MemoryError::Overlap { start: Page(culprit.start).start(), end: Page(culprit.end).start() });
-        }
+        self.expect_free(&range)?;
         self.regions.write().reserve(&self.source(), 2).map_err(|_| MemoryError::NoMemory)?;
         let charged = request.access.write;
         if charged {
             self.charge(&mut space, pages)?;
         }
-        let Some(parts) = self.objects_for(range.clone()) else {
-            space.committed -= if charged { pages } else { 0 };
-            return Err(MemoryError::NoMemory);
-        };
-        for (range, object) in parts.into_iter().flatten() {
-            let region = Region { access: request.access, policy: request.policy, charged, object };
-            self.regions.write().insert(&self.source(), range, region).expect("looked at and reserved");
-            self.count_region(object, 1);
-        }
+        let region = Region { access: request.access, policy: request.policy, charged };
+        self.regions.write().insert(&self.source(), range.clone(), region).expect("looked at and reserved");
         self.merge_around(&range);
         self.nominate_ends(&range);
         Ok(Page(range.start).start()..Page(range.end).start())
@@ -177,18 +157,22 @@ impl<M: Mmu> MemoryManager<M> {
     fn try_unmap(&self, range: &Range<u64>) -> Result<(), MemoryError> {
         let mut space = self.space.lock();
         self.cut(range)?;
+        self.unmap_held(&mut space, range);
+        Ok(())
+    }
+
+    /// Unmaps `range`, at whose ends regions are cut.
+    pub(super) fn unmap_held(&self, space: &mut Space, range: &Range<u64>) {
         while let Some((region_range, region)) = self.first_region(range) {
             self.regions.write().remove(region_range.start);
             if region.charged {
                 space.committed -= region_range.end - region_range.start;
             }
-            self.count_region(region.object, -1);
         }
         self.for_each_slot(range, |mut slot, part| {
             slot.new_epoch();
             slot.clear(part, SplitCause::Unmap);
         });
-        Ok(())
     }
 
     /// Gives `length` bytes from `start` another access. Whole slots stay blocks; a block that the range cuts is split.
@@ -275,8 +259,45 @@ impl<M: Mmu> MemoryManager<M> {
             .is_some_and(|slot| matches!(slot.state.mapping, Mapping::Block { .. }))
     }
 
+    /// A free range of addresses for `pages` pages, which lies in its slots as one that begins at page `like` does.
+    pub(super) fn gap_like(&self, like: u64, pages: u64) -> Result<Range<u64>, MemoryError> {
+        let align = match pages as usize {
+            PAGES_PER_SLOT.. => PAGES_PER_SLOT,
+            PAGES_PER_GROUP.. => PAGES_PER_GROUP,
+            _ => 1,
+        } as u64;
+        let offset = like % align;
+        let gap = self.regions.read().find_gap(pages + offset, align, ANYWHERE);
+        let start = gap.ok_or(MemoryError::NoGap { pages })? + offset;
+        Ok(start..start + pages)
+    }
+
+    /// The region that all of `range` is in.
+    pub(super) fn only_region(&self, range: &Range<u64>) -> Result<Region, MemoryError> {
+        let regions = self.regions.read();
+        let not_mapped = |page: u64| MemoryError::NotMapped { address: Page(page).start() };
+        let (found, region) = regions.find(range.start).ok_or(not_mapped(range.start))?;
+        if found.end >= range.end {
+            return Ok(region);
+        }
+        Err(match regions.find(found.end) {
+            Some(_) => MemoryError::Divided { address: Page(found.end).start() },
+            None => not_mapped(found.end),
+        })
+    }
+
+    /// Nothing is mapped in `range`, or the error names it.
+    pub(super) fn expect_free(&self, range: &Range<u64>) -> Result<(), MemoryError> {
+        match self.first_region(range) {
+            Some((there, _)) => {
+                Err(MemoryError::Overlap { start: Page(there.start).start(), end: Page(there.end).start() })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The first region that overlaps `range`.
-    fn first_region(&self, range: &Range<u64>) -> Option<(Range<u64>, Region)> {
+    pub(super) fn first_region(&self, range: &Range<u64>) -> Option<(Range<u64>, Region)> {
         self.regions.read().next(range.start).filter(|(found, _)| found.start < range.end)
     }
 
@@ -302,7 +323,7 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(uncharged)
     }
 
-    fn charge(&self, space: &mut Space, pages: u64) -> Result<(), MemoryError> {
+    pub(super) fn charge(&self, space: &mut Space, pages: u64) -> Result<(), MemoryError> {
         if pages == 0 {
             return Ok(());
         }
@@ -319,19 +340,27 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Cuts regions at both ends of `range`. Fails before it changes anything; ends that cut none need no memory, so that
     /// whole regions can be unmapped when there is none.
-    fn cut(&self, range: &Range<u64>) -> Result<(), MemoryError> {
-        let mut regions = self.regions.write();
-        let ends = [range.start, range.end];
-        if regions.reserve(&self.source(), 2).is_err() {
-            let cuts = ends.iter().filter(|&&at| regions.find(at).is_some_and(|(found, _)| found.start < at)).count();
-            regions.reserve(&self.source(), cuts).map_err(|_| MemoryError::NoMemory)?;
-        }
-        for at in ends {
-            if let Some(region) = regions.cut(&self.source(), at).expect("reserved") {
-                self.count_region(region.object, 1);
+    pub(super) fn cut(&self, range: &Range<u64>) -> Result<(), MemoryError> {
+        {
+            let mut regions = self.regions.write();
+            if regions.reserve(&self.source(), 2).is_err() {
+                let cuts = [range.start, range.end]
+                    .iter()
+                    .filter(|&&at| regions.find(at).is_some_and(|(found, _)| found.start < at))
+                    .count();
+                regions.reserve(&self.source(), cuts).map_err(|_| MemoryError::NoMemory)?;
             }
         }
+        self.cut_reserved(range);
         Ok(())
+    }
+
+    /// As [`MemoryManager::cut`], after memory for that was reserved.
+    pub(super) fn cut_reserved(&self, range: &Range<u64>) {
+        let mut regions = self.regions.write();
+        for at in [range.start, range.end] {
+            regions.split(&self.source(), at).expect("reserved");
+        }
     }
 
     /// Changes the regions that make up `range`, at whose ends they are cut.
@@ -344,7 +373,7 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// Joins equal neighbours at the borders in and around `range`.
-    fn merge_around(&self, range: &Range<u64>) {
+    pub(super) fn merge_around(&self, range: &Range<u64>) {
         let mut left = range.start.checked_sub(1).and_then(|page| self.regions.read().find(page));
         let mut page = range.start;
         while page <= range.end
@@ -353,45 +382,10 @@ impl<M: Mmu> MemoryManager<M> {
             let border = found.start;
             if left.is_some_and(|(left, other)| left.end == border && other == region) {
                 self.regions.write().merge(border);
-                self.count_region(region.object, -1);
             }
             page = found.end;
             left = Some((found, region));
         }
-    }
-
-    fn count_region(&self, object: Handle<Object>, by: i32) {
-        let record = self.objects.get(object);
-        let regions = record.regions().wrapping_add_signed(by);
-        record.set_regions(regions);
-        if regions == 0 {
-            self.objects.free(object);
-        }
-    }
-
-    /// Whose memory a new mapping of `range` becomes: the object's that uses its first or last slot already, else a new
-    /// one's. Two different neighbours make two parts. `None` without memory.
-    #[allow(clippy::type_complexity)] // Two parts at most, each a range and its object.
-    fn objects_for(&self, range: Range<u64>) -> Option<[Option<(Range<u64>, Handle<Object>)>; 2]> {
-        let slot_start = |page: u64| page / PAGES_PER_SLOT as u64 * PAGES_PER_SLOT as u64;
-        let user = |page: u64| {
-            let start = slot_start(page);
-            let (found, region) = self.regions.read().next(start)?;
-            (found.start < start + PAGES_PER_SLOT as u64).then_some(region.object)
-        };
-        let (head, tail) = (user(range.start), user(range.end - 1));
-        Some(match (head, tail) {
-            (Some(head), Some(tail)) if head != tail => {
-                let middle = slot_start(range.end - 1);
-                [Some((range.start..middle, head)), Some((middle..range.end, tail))]
-            }
-            (Some(object), _) | (None, Some(object)) => [Some((range, object)), None],
-            (None, None) => {
-                let object = self.objects.allocate(&self.source())?;
-                self.objects.get(object).set_regions(0);
-                [Some((range, object)), None]
-            }
-        })
     }
 
     /// Locks each slot that `range` touches and that exists, in ascending order, with the part of it in `range` as indices. A
@@ -404,7 +398,7 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// Slots in use at the ends of `range`, which it cuts, may be covered by one region by now: they are candidates.
-    fn nominate_ends(&self, range: &Range<u64>) {
+    pub(super) fn nominate_ends(&self, range: &Range<u64>) {
         for end in [Page(range.start), Page(range.end - 1)] {
             if part_in(range, end.slot()).len() < PAGES_PER_SLOT
                 && let Some(mut slot) = LockedSlot::find(self, end.slot())

@@ -58,10 +58,13 @@ impl<M: Mmu> MemoryManager<M> {
         if pages.is_empty() {
             return;
         }
-        for (number, handle) in self.directory.slots(slots_of(&pages)) {
+        for (number, _) in self.directory.slots(slots_of(&pages)) {
             let mut part = part_in(&pages, number);
-            while !part.is_empty() {
-                part.start = LockedSlot::lock(self, number, handle).walk(part.clone(), &mut visit);
+            while !part.is_empty()
+                && let Some(slot) = LockedSlot::find(self, number)
+            {
+                part.start = slot.walk(part.clone(), &mut visit);
+                drop(slot);
                 crate::sync::breathe();
             }
         }

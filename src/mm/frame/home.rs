@@ -240,6 +240,27 @@ impl Frames {
     ///
     /// When `block` is no home.
     pub fn dissolve(&self, block: Block, keep: &Bits512) -> Result<usize, Refusal> {
+        self.dissolve_if(block, keep, |pinned| match pinned.and(keep).is_empty() {
+            true => Ok(()),
+            false => Err(Refusal::Pinned),
+        })
+    }
+
+    /// As [`Frames::dissolve`], where the home must end: pinned frames in `keep` stay pinned, and in use.
+    ///
+    /// # Panics
+    ///
+    /// When `block` is no home.
+    pub fn dissolve_pinned(&self, block: Block, keep: &Bits512) -> usize {
+        self.dissolve_if(block, keep, |_| Ok(())).unwrap_or(0)
+    }
+
+    fn dissolve_if(
+        &self,
+        block: Block,
+        keep: &Bits512,
+        may: impl FnOnce(&Bits512) -> Result<(), Refusal>,
+    ) -> Result<usize, Refusal> {
         let (_, shared) = self.known_home(block, "to be dissolved");
         if let noted @ NOTED.. = shared.deferred.load(Ordering::Relaxed) {
             let mut cache = self.caches[(noted - NOTED) as usize].0.lock();
@@ -247,9 +268,7 @@ impl Frames {
         }
         self.pool_that_gains(|pool| {
             let pinned = self.table.pinned(block);
-            if !pinned.and(keep).is_empty() {
-                return Err(Refusal::Pinned);
-            }
+            may(&pinned)?;
             let owner = shared.home();
             if shared.deferred.load(Ordering::Relaxed) == QUEUED {
                 pool.dequeue(block);
@@ -320,15 +339,18 @@ impl Pool {
         self.break_into(block, &Bits512::EMPTY, None, &pinned);
     }
 
-    /// Makes `block`, out as a whole and nobody's home, a broken one of movable frames: those in `keep`, which nobody has
-    /// pinned, are in use and pages of `owner`, those in `pinned` are orphans, and the others are free. Returns how many are.
+    /// Makes `block`, out as a whole and nobody's home, a broken one of movable frames: those in `keep` are in use and pages of
+    /// `owner`, pinned or not, others in `pinned` are orphans, and the rest is free. Returns how many are.
     fn break_into(&mut self, block: Block, keep: &Bits512, owner: Option<Owner>, pinned: &Bits512) -> usize {
         let entries = self.records.write_entries(block);
         let mut used = *keep;
         for (group, entries) in entries.as_chunks::<PAGES_PER_GROUP>().0.iter().enumerate() {
             let become_page = |index: usize| {
                 let entry = &entries[index % PAGES_PER_GROUP];
-                entry.set(FrameState::InUse(Class::Movable));
+                match pinned.get(group * PAGES_PER_GROUP + index % PAGES_PER_GROUP) {
+                    true => entry.change_pinned(FrameState::Free, FrameState::InUse(Class::Movable)),
+                    false => entry.set(FrameState::InUse(Class::Movable)),
+                }
                 entry.set_owner(owner, group * PAGES_PER_GROUP + index);
             };
             let mut left = keep.group(group * PAGES_PER_GROUP);
@@ -341,7 +363,7 @@ impl Pool {
                 left &= left - 1;
             }
         }
-        for index in pinned.iter().filter(|&index| entries[index].become_orphan()) {
+        for index in pinned.and(&keep.not()).iter().filter(|&index| entries[index].become_orphan()) {
             entries[index].set_owner(None, 0);
             used.set(index);
         }

@@ -36,6 +36,12 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let freed = self.mm.frames.dissolve(home, &kept).inspect_err(|_| {
             self.mm.counters.thp_split_page_failed.increment();
         })?;
+        self.note_dissolved(freed);
+        Ok(freed)
+    }
+
+    /// The home has ended, and so many of its frames became free.
+    pub(in crate::mm) fn note_dissolved(&mut self, freed: usize) {
         if freed > 0 {
             self.mm.frames.count_gain();
         }
@@ -43,7 +49,6 @@ impl<M: Mmu> LockedSlot<'_, M> {
         self.state.home = None;
         self.state.zeroed = 0;
         self.mm.counters.thp_split_page.increment();
-        Ok(freed)
     }
 
     /// As [`LockedSlot::dissolve`], and splits a block first, unless it would be refused.

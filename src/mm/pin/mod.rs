@@ -302,8 +302,8 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Offers the slots of `pages` to idle time, which leaves homes with pinned frames alone, and to background collapse.
     fn resume(&self, pages: Range<u64>) {
-        for (number, handle) in self.directory.slots(slots_of(&pages)) {
-            let mut slot = LockedSlot::lock(self, number, handle);
+        for (_, handle) in self.directory.slots(slots_of(&pages)) {
+            let mut slot = LockedSlot::of_handle(self, handle);
             if let (Mapping::Table(_), Some(_)) = (slot.state.mapping, slot.state.home) {
                 slot.offer();
             }

@@ -225,19 +225,10 @@ impl<T: Copy + Send> RegionMap<T> {
     ///
     /// If there is no frame for a record.
     pub fn split(&mut self, source: &dyn FrameSource, page: u64) -> Result<bool, NoMemory> {
-        Ok(self.cut(source, page)?.is_some())
-    }
-
-    /// As [`RegionMap::split`]; gives the payload of the region that was cut.
-    ///
-    /// # Errors
-    ///
-    /// If there is no frame for a record.
-    pub fn cut(&mut self, source: &dyn FrameSource, page: u64) -> Result<Option<T>, NoMemory> {
-        let Some((leaf, index)) = self.place_of(page) else { return Ok(None) };
+        let Some((leaf, index)) = self.place_of(page) else { return Ok(false) };
         let node = self.nodes.get_mut(leaf);
         let Some((range, payload)) = node.region(index).filter(|(range, _)| range.start < page) else {
-            return Ok(None);
+            return Ok(false);
         };
         let second = Entry::region(page as u32, range.end as u32, payload);
         if node.len < CAPACITY {
@@ -245,7 +236,7 @@ impl<T: Copy + Send> RegionMap<T> {
             node.ends[index] = page as u32;
             node.insert(index + 1, second);
             self.len += 1;
-            return Ok(Some(payload));
+            return Ok(true);
         }
         let path = self.path(page as u32);
         if !self.nodes.prepare(source, self.splits(&path)) {
@@ -253,7 +244,7 @@ impl<T: Copy + Send> RegionMap<T> {
         }
         self.nodes.get_mut(leaf).ends[index] = page as u32;
         self.insert_at(path, second);
-        Ok(Some(payload))
+        Ok(true)
     }
 
     /// Replaces the payload of the region that starts at `start`; gives the old one, `None` if there is no such
