@@ -10,7 +10,7 @@ use ashlar::mm::huge::{Collapsed, Enabled, FaultMode};
 use ashlar::mm::pin::PinRequest;
 
 /// Where slot `slot` of `memory` begins, and `pages` further on.
-fn at(memory: &Mapping, slot: usize, pages: usize) -> VirtAddr {
+pub fn at(memory: &Mapping, slot: usize, pages: usize) -> VirtAddr {
     memory.start() + (slot * BLOCK_SIZE + pages * PAGE_SIZE) as u64
 }
 
@@ -25,7 +25,7 @@ fn scattered(count: usize) -> Mapping {
 }
 
 /// Blocks, each zeroed as a whole.
-fn blocks(count: usize) -> Mapping {
+pub fn blocks(count: usize) -> Mapping {
     set_policy(Enabled::Always, FaultMode::Eager);
     let mut memory = slots(count);
     (0..count).for_each(|slot| touch(&mut memory, slot * BLOCK_SIZE));

@@ -13,6 +13,8 @@ mod lookup;
 #[cfg(target_os = "none")]
 mod parallel;
 #[cfg(target_os = "none")]
+mod ranges;
+#[cfg(target_os = "none")]
 mod recovery;
 #[cfg(target_os = "none")]
 mod sample;
@@ -23,7 +25,7 @@ ashlar::entry!(main);
 
 /// What is measured in guest instructions, by one core: exact, the same on every run.
 #[cfg(target_os = "none")]
-const EXACT: [(&str, fn()); 20] = [
+const EXACT: [(&str, fn()); 22] = [
     ("eager", faults::eager),
     ("pool", faults::pool),
     ("group", faults::group),
@@ -35,6 +37,8 @@ const EXACT: [(&str, fn()); 20] = [
     ("unmap", collapse::unmap),
     ("pin", collapse::pin),
     ("dissolve", collapse::dissolve),
+    ("remap", ranges::remap),
+    ("protect", ranges::protect),
     ("lookup", lookup::measure),
     ("switch", threads::context_switch),
     ("spawn", threads::spawn_join),

@@ -96,6 +96,11 @@ impl Journey {
         self.of(&self.from)
     }
 
+    /// Whether some of them go by themselves, not as a whole slot.
+    fn goes_by_pages(&self) -> bool {
+        [self.from.start, self.from.end, self.to].iter().any(|page| !page.is_multiple_of(PAGES_PER_SLOT as u64))
+    }
+
     /// The pages of slot `number` that go.
     fn part(&self, number: u64) -> Range<u64> {
         let (first, part) = (number * PAGES_PER_SLOT as u64, part_in(&self.from, number));
@@ -144,7 +149,7 @@ impl<M: Mmu> MemoryManager<M> {
 
     fn try_remap(&self, from: &Range<u64>, pages: u64, request: RemapRequest) -> Result<Range<u64>, MemoryError> {
         let mut space = self.space.lock();
-        let region = self.only_region(from)?;
+        let (found, region) = self.only_region(from)?;
         let old = from.end - from.start;
         let to = match request.to {
             Destination::At(address) | Destination::Over(address) => {
@@ -178,16 +183,15 @@ impl<M: Mmu> MemoryManager<M> {
         };
         self.charge(&mut space, charge)?;
         let journey = Journey { from: from.start..from.start + pages.min(old), to: to.start };
-        if let Err(error) = self.depart(&journey, request.keep) {
+        if let Err(error) = self.depart(&journey, request.keep, &found) {
             self.arrive(&journey);
             space.committed -= charge;
             return Err(error);
         }
         // Nothing fails from here on.
-        let tail = journey.from.end..from.end;
-        for gone in [tail, to.clone()].iter().filter(|gone| !gone.is_empty()) {
-            self.cut_reserved(gone);
-            self.unmap_held(&mut space, gone);
+        self.make_way(&mut space, &(journey.from.end..from.end));
+        if let Destination::Over(_) = request.to {
+            self.make_way(&mut space, &to);
         }
         for (number, handle) in self.directory.slots(slots_of(&journey.from)) {
             match journey.whole(number) {
@@ -197,10 +201,20 @@ impl<M: Mmu> MemoryManager<M> {
             crate::sync::breathe();
         }
         self.regions.write().insert(&self.source(), to.clone(), region).expect("unmapped and reserved");
-        self.arrive(&journey);
-        self.merge_around(&to);
+        if journey.goes_by_pages() {
+            self.arrive(&journey);
+        }
+        self.merge_ends(&to);
         self.nominate_ends(&to);
         Ok(to)
+    }
+
+    /// Unmaps `range`, if it is one, after memory for its cuts was reserved.
+    fn make_way(&self, space: &mut Space, range: &Range<u64>) {
+        if !range.is_empty() {
+            self.cut_reserved(range);
+            self.unmap_held(space, range);
+        }
     }
 
     /// Unmaps the end of a region.
@@ -233,9 +247,9 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(grown)
     }
 
-    /// Provides for the arrival of what is present, and takes the pages out of their region, unless that is kept: then faults find
+    /// Provides for the arrival of what is present, and takes the pages out of their `region`, unless that is kept: then faults find
     /// none any more. Where memory lacks, some was provided for.
-    fn depart(&self, journey: &Journey, keep: bool) -> Result<(), MemoryError> {
+    fn depart(&self, journey: &Journey, keep: bool, region: &Range<u64>) -> Result<(), MemoryError> {
         loop {
             let mut slots = 0;
             for (number, _) in self.directory.slots(slots_of(&journey.from)) {
@@ -249,8 +263,10 @@ impl<M: Mmu> MemoryManager<M> {
                 return Ok(());
             }
             if self.directory.slots(slots_of(&journey.from)).count() == slots {
-                for end in [journey.from.start, journey.from.end] {
-                    regions.split(&self.source(), end).expect("reserved");
+                if journey.from != *region {
+                    for end in [journey.from.start, journey.from.end] {
+                        regions.split(&self.source(), end).expect("reserved");
+                    }
                 }
                 regions.remove(journey.from.start);
                 return Ok(());

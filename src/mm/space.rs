@@ -44,7 +44,9 @@ const ANYWHERE: Range<u64> = (1 << 32) / PAGE_SIZE as u64..LOWER_END / PAGE_SIZE
 const LOWEST: u64 = 1 << 16;
 
 /// What a region says of its pages.
+// Aligned, so that it is copied as one word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(align(8))]
 pub struct Region {
     /// What the application may do.
     pub access: Access,
@@ -272,13 +274,13 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(start..start + pages)
     }
 
-    /// The region that all of `range` is in.
-    pub(super) fn only_region(&self, range: &Range<u64>) -> Result<Region, MemoryError> {
+    /// The region that all of `range` is in, with its own range.
+    pub(super) fn only_region(&self, range: &Range<u64>) -> Result<(Range<u64>, Region), MemoryError> {
         let regions = self.regions.read();
         let not_mapped = |page: u64| MemoryError::NotMapped { address: Page(page).start() };
         let (found, region) = regions.find(range.start).ok_or(not_mapped(range.start))?;
         if found.end >= range.end {
-            return Ok(region);
+            return Ok((found, region));
         }
         Err(match regions.find(found.end) {
             Some(_) => MemoryError::Divided { address: Page(found.end).start() },
@@ -370,6 +372,13 @@ impl<M: Mmu> MemoryManager<M> {
             let Some(changed) = self.regions.write().change(page, &change) else { break };
             page = changed.end;
         }
+    }
+
+    /// Joins the region that `range` is with equal neighbours.
+    pub(super) fn merge_ends(&self, range: &Range<u64>) {
+        let mut regions = self.regions.write();
+        regions.merge(range.start);
+        regions.merge(range.end);
     }
 
     /// Joins equal neighbours at the borders in and around `range`.

@@ -272,11 +272,9 @@ impl<T: Copy + Send> RegionMap<T> {
     where
         T: PartialEq,
     {
-        let Some((left, payload)) = page.checked_sub(1).and_then(|before| self.find(before)) else { return false };
-        let Some((right, other)) = self.find(page).filter(|(right, _)| right.start == page) else { return false };
-        if payload != other {
-            return false;
-        }
+        let Some((right, payload)) = self.find(page).filter(|(right, _)| right.start == page) else { return false };
+        let left = page.checked_sub(1).and_then(|before| self.find(before));
+        let Some((left, _)) = left.filter(|(_, other)| *other == payload) else { return false };
         self.remove(page);
         self.resize(left.start, left.start..right.end).expect("the second region has made room");
         true

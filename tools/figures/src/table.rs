@@ -24,7 +24,7 @@ const fn at_least(name: &'static str, unit: &'static str, least: f64) -> Figure 
 }
 
 /// In the order of the table.
-pub const FIGURES: [Figure; 30] = [
+pub const FIGURES: [Figure; 32] = [
     figure("boot_to_app", "instructions", Some(3e6), Some(459e6)),
     figure("fault_slot_eager", "instructions", Some(76_000.0), Some(161_700.0)),
     figure("fault_slot_eager_beyond_zeroing", "instructions", Some(2_000.0), Some(30_000.0)),
@@ -48,6 +48,8 @@ pub const FIGURES: [Figure; 30] = [
     figure("worst_fault", "instructions", Some(12_000.0), None),
     figure("pin_page", "instructions", Some(500.0), None),
     figure("dissolve", "instructions", Some(6_000.0), None),
+    figure("remap_slot", "instructions", Some(3_000.0), None),
+    figure("protect_slot", "instructions", Some(3_000.0), Some(9_225.0)),
     figure("lock_waits_per_fault", "waits", Some(0.0), None),
     figure("retries_per_fault", "retries", Some(0.0), None),
     figure("context_switch", "instructions", Some(600.0), None),
