@@ -37,7 +37,7 @@ fn nothing_means_defaults() {
 
 fn every_key_is_read() {
     let policy = "transparent_hugepage=madvise defrag=defer+madvise max_ptes_none=511 shrink_underused=0 khugepaged=off \
-                  khugepaged_budget=20 fault=eager";
+                  khugepaged_budget=20 fault=eager use_zero_page=0";
     let text = format!("log=trace semihosting=on {policy} overcommit=on out=/tmp/a=b");
     let text = text.as_str();
     let arguments = Arguments::parse(text);
@@ -48,6 +48,7 @@ fn every_key_is_read() {
     assert_eq!(value(text, "max_ptes_none"), 511);
     assert_eq!(value(text, "khugepaged_budget"), 20);
     assert_eq!((value(text, "shrink_underused"), value(text, "khugepaged"), value(text, "fault")), (0, 0, 1));
+    assert_eq!(value(text, "use_zero_page"), 0);
     assert_eq!(arguments.out, Some("/tmp/a=b"));
     assert!(arguments.warnings.is_empty());
     assert_eq!(arguments.application().count(), 0);
@@ -85,7 +86,7 @@ fn policy_is_set_by_name() {
     assert_eq!(
         settings.to_string(),
         "transparent_hugepage=always defrag=never max_ptes_none=5 shrink_underused=1 khugepaged=on khugepaged_budget=5 \
-         fault=adaptive"
+         fault=adaptive use_zero_page=1"
     );
     let changed: Vec<_> = settings.iter().zip(Settings::DEFAULT.iter()).filter(|(now, before)| now != before).collect();
     assert_eq!(changed, [(("max_ptes_none", 5), ("max_ptes_none", 64))]);

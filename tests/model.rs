@@ -11,6 +11,8 @@ mod devices;
 mod memory;
 #[path = "model/moves.rs"]
 mod moves;
+#[path = "model/remap.rs"]
+mod remap;
 mod world;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -43,6 +45,8 @@ struct Run {
     now: u64,
     /// Pages that were released, and are what they were then.
     released: BTreeSet<u64>,
+    /// What no counter tells, and how often.
+    happened: BTreeMap<&'static str, u64>,
 }
 
 /// What a slot is at a moment.
@@ -69,7 +73,12 @@ impl Run {
             oom: 0,
             now: 0,
             released: BTreeSet::new(),
+            happened: BTreeMap::new(),
         }
+    }
+
+    fn happened(&mut self, name: &'static str) {
+        *self.happened.entry(name).or_insert(0) += 1;
     }
 
     /// Pages in the window: whole slots as often as not, else where blocks and groups begin and end.
@@ -98,8 +107,8 @@ impl Run {
         let core = self.random.index(self.cores);
         self.world.mm.machine().on_core(core);
         common::set_core(core);
-        let operation = self.random.below(165);
-        if !matches!(operation, 23..30 | 39..45 | 150..165) {
+        let operation = self.random.below(173);
+        if !matches!(operation, 23..30 | 39..45 | 150..164 | 172) {
             self.released.clear();
         }
         match operation {
@@ -130,6 +139,7 @@ impl Run {
             133..145 => self.collapse(),
             145..150 => self.walk(),
             150..164 => self.background(),
+            164..172 => self.remap(),
             _ => self.set_knobs(),
         }
     }
@@ -161,7 +171,8 @@ impl Run {
             assert!(matches!(result, Err(MemoryError::Overlap { .. })), "{range:?}: {result:?}");
         } else if result != Err(MemoryError::NoMemory) {
             assert_eq!(result, Ok(address(range.start)..address(range.end)));
-            self.model.change(range, |_| Some(ModelPage { access, policy }));
+            let charged = access.write;
+            self.model.change(range, |_| Some(ModelPage { access, policy, charged }));
         }
     }
 
@@ -185,7 +196,7 @@ impl Run {
             Access::READ_EXECUTE,
         ]);
         let result = self.world.mm.protect(address(range.start), bytes(&range), access);
-        self.change(result, range, |page| ModelPage { access, ..page });
+        self.change(result, range, |page| ModelPage { access, charged: page.charged || access.write, ..page });
     }
 
     fn advise(&mut self) {
@@ -209,13 +220,16 @@ impl Run {
 
     fn release(&mut self) {
         let range = self.range();
+        // What was absent may be so for another reason, and be filled again.
+        let is_present = |page: &u64| self.frame_of(*page).is_some();
+        let present: Vec<_> = range.clone().filter(is_present).collect();
         let result = self.world.mm.release(address(range.start), bytes(&range));
         match self.model.hole(&range) {
             Some(hole) => assert_eq!(result, Err(MemoryError::NotMapped { address: address(hole) })),
             None => {
                 assert_eq!(result, Ok(()));
                 self.model.forget(&range);
-                self.released.extend(range);
+                self.released.extend(present);
             }
         }
     }
@@ -234,6 +248,7 @@ impl Run {
         policy.set_defrag(self.random.pick(&[Never, Never, Always, Defer, DeferMadvise, Madvise]));
         policy.set_max_ptes_none(self.random.pick(&[64, 64, 0, 255, 511]));
         policy.set_khugepaged(self.random.below(8) > 0);
+        policy.set_use_zero_page(self.random.below(4) > 0);
         self.world.mm.reconsider();
     }
 
@@ -263,7 +278,7 @@ impl Run {
 
     /// What the slots of the window are.
     fn slots_now(&self) -> Vec<SlotNow> {
-        let is_absent = |page: &u64| self.world.mm.machine().translate(address(*page)).is_none();
+        let is_absent = |page: &u64| self.frame_of(*page).is_none();
         let slot = |start: u64| SlotNow {
             start,
             huge: self.world.mm.is_huge(address(start)),
@@ -275,7 +290,7 @@ impl Run {
     /// What was released, and not touched since, is absent.
     fn assert_released(&self) {
         for &page in &self.released {
-            assert_eq!(self.world.mm.machine().translate(address(page)), None, "page {page:#x} was refilled");
+            assert_eq!(self.frame_of(page), None, "page {page:#x} was refilled");
         }
     }
 
@@ -371,7 +386,9 @@ fn run(runs: impl Iterator<Item = (u64, usize)>, short: bool, happens: &[&str], 
             let page = run.page();
             run.model.compare(&run.world, page..(page + 16).min(WINDOW.end));
         }
-        run.world.mm.counters().iter().for_each(|(name, count)| *counts.entry(name).or_insert(0) += count);
+        let happened = run.happened.iter().map(|(&name, &count)| (name, count));
+        let counted = run.world.mm.counters().iter().chain(happened);
+        counted.for_each(|(name, count)| *counts.entry(name).or_insert(0) += count);
         run.model.compare(&run.world, WINDOW);
         run.world.mm.unmap(address(WINDOW.start), bytes(&WINDOW)).expect("whole regions are unmapped");
         run.unpin_all();
@@ -382,7 +399,7 @@ fn run(runs: impl Iterator<Item = (u64, usize)>, short: bool, happens: &[&str], 
     }
     // A few steps don't meet everything.
     for name in happens.iter().filter(|_| cfg!(not(target_os = "none"))) {
-        assert!(counts[name] > 0, "{name}: it was never met");
+        assert!(counts.get(name).is_some_and(|&count| count > 0), "{name}: it was never met");
     }
     for name in never {
         assert_eq!(counts[name], 0, "{name}");
@@ -412,6 +429,23 @@ fn agrees_with_plenty() {
         "refused_released",
         "khugepaged_collapsed",
         "thp_scan_exceed_none_pte",
+        "remap_block",
+        "remap_slot",
+        "remap_pages_copied",
+        "remap_pages_in_their_frames",
+        "remap_pinned",
+        "remap_moved",
+        "remap_back",
+        "remap_kept",
+        "remap_grown",
+        "remap_grown_here",
+        "remap_shrunk",
+        "remap_shrunk_here",
+        "remap_not_mapped",
+        "remap_divided",
+        "remap_into_itself",
+        "remap_kept_length",
+        "remap_overlap",
     ];
     // Five slots fit.
     let never = ["reclaim", "out_of_memory", "thp_collapse_alloc_failed", "refused_busy", "kswapd_steal"];
@@ -442,6 +476,9 @@ fn agrees_when_memory_is_short() {
         "kswapd_steal",
         "refused_no_free_block",
         "refused_no_free_frame",
+        "remap_block",
+        "remap_pages_in_their_frames",
+        "remap_no_memory",
     ];
     let ram = [6, 8, 4, 10, 3, 7].map(|mib| mib * MIB);
     run((101..101 + RUNS).zip(ram), true, &happens, &["refused_busy"]);

@@ -5,8 +5,9 @@ extern crate alloc;
 mod common;
 mod world;
 
+use alloc::vec::Vec;
 use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_SLOT, VirtAddr};
-use ashlar::mm::huge::HugePolicy;
+use ashlar::mm::huge::{Enabled, HugePolicy, Rest};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::PinRequest;
 use ashlar::mm::{FaultError, MapRequest, MemoryError, RemapRequest};
@@ -33,7 +34,7 @@ fn assert_gone(world: &World, address: VirtAddr) {
 }
 
 /// Frames of the slot's pages.
-fn frames(world: &World, start: VirtAddr) -> alloc::vec::Vec<u64> {
+fn frames(world: &World, start: VirtAddr) -> Vec<u64> {
     let frame = |index| world.mm.machine().translate(page(start, index)).map_or(0, |at| at.frame().0);
     (0..PAGES_PER_SLOT as u64).map(frame).collect()
 }
@@ -162,7 +163,7 @@ fn pinned_pages_stay_in_their_frames() {
     remap(&world, page(whole, 6), 4 * PAGE_SIZE, RemapRequest::new(4 * PAGE_SIZE).at(there));
     assert_eq!(frames(&world, there)[1..3], before[7..9]);
     assert_eq!(world.get(page(there, 1) + 8 * 7), 0x5EED_0007);
-    let extents = world.mm.extents(&pin).collect::<alloc::vec::Vec<_>>();
+    let extents = world.mm.extents(&pin).collect::<Vec<_>>();
     assert_eq!(extents[0].start.frame().0, before[7]);
     world.mm.unpin(pin);
     world.mm.unmap(there, 4 * PAGE_SIZE).expect("mapped");
@@ -240,6 +241,104 @@ fn access_and_policy_go_along() {
     assert!(matches!(world.store(page(THERE, 1), &[1]), Err(FaultError::Denied { .. })));
 }
 
+/// Lets the background work until it has nothing more to do.
+fn background(world: &World) {
+    let mut now = 0;
+    while let Some(at) = match world.mm.background_step(now) {
+        Rest::None => Some(now),
+        Rest::Until(at) => Some(at),
+        Rest::Wait => None,
+    } {
+        now = now.max(at);
+    }
+    world.check();
+}
+
+fn what_pages_have_filled_becomes_a_block() {
+    let world = world();
+    let start = world.map(2 * BLOCK_SIZE);
+    (0..1024).for_each(|index| world.put(page(start, index), index + 1));
+    background(&world);
+    remap(&world, start, 2 * BLOCK_SIZE, RemapRequest::new(2 * BLOCK_SIZE).at(page(THERE, 3)));
+    assert!(!world.mm.is_huge(page(THERE, 512)));
+    background(&world);
+    assert!(world.mm.is_huge(page(THERE, 512)), "one region covers it, and all of it is present");
+    (0..1024).for_each(|index| assert_eq!(world.get(page(THERE, 3 + index)), index + 1));
+}
+
+/// Pages that were released are so where they go: the background does not fill them.
+fn what_was_released_goes_along() {
+    for released in [false, true] {
+        let world = world();
+        let start = scattered(&world);
+        world.mm.policy().set_enabled(Enabled::Always);
+        if released {
+            world.mm.release(page(start, 5), PAGE_SIZE).expect("mapped");
+        }
+        let half = BLOCK_SIZE / 2;
+        for at in [0, 256] {
+            remap(&world, page(start, at), half, RemapRequest::new(half).at(page(THERE, at)));
+        }
+        world.mm.reconsider();
+        background(&world);
+        assert_eq!(world.mm.is_huge(THERE), !released);
+        assert_eq!(world.mm.machine().translate(page(THERE, 5)).is_none(), released);
+        assert_filled(&world, THERE, if released { 5..6 } else { 0..0 });
+    }
+}
+
+/// Frames that follow each other from one block into the next are no run.
+fn pages_of_two_blocks_become_one_group() {
+    let world = world();
+    let blocks: Vec<_> = (0..6).map(|_| block(&world)).collect();
+    let first = |start: VirtAddr| frames(&world, start)[0];
+    let follow = |one: VirtAddr| Some((one, *blocks.iter().find(|&&other| first(other) == first(one) + 512)?));
+    let (one, other) = blocks.iter().find_map(|&start| follow(start)).expect("free blocks follow each other");
+    let (most, request) = (500 * PAGE_SIZE, RemapRequest::new(500 * PAGE_SIZE));
+    remap(&world, page(one, 12), most, request.at(THERE));
+    remap(&world, other, most, request.at(page(THERE, 500)));
+    let to = page(THERE, 4096 + 16);
+    remap(&world, THERE, 2 * most, RemapRequest::new(2 * most).at(to));
+    for index in 0..500 {
+        assert_eq!(world.get(page(to, index) + 8 * (12 + index)), 0x5EED_0000 + 12 + index);
+        assert_eq!(world.get(page(to, 500 + index) + 8 * index), 0x5EED_0000 + index);
+    }
+}
+
+/// Idle time has zeroed what is absent there.
+fn pages_land_among_zeros() {
+    let world = world();
+    let start = block(&world);
+    world.mm.map(MapRequest::new(BLOCK_SIZE).at(THERE)).expect("room");
+    world.put(THERE, 1);
+    (0..33).for_each(|_| _ = world.mm.idle_step());
+    world.mm.unmap(page(THERE, 256), BLOCK_SIZE / 2).expect("mapped");
+    // All of the block leaves it: frames that follow each other, from the middle of a group on.
+    remap(&world, start, 200 * PAGE_SIZE, RemapRequest::new(200 * PAGE_SIZE).at(page(THERE, 1024)));
+    remap(&world, page(start, 208), 192 * PAGE_SIZE, RemapRequest::new(192 * PAGE_SIZE).at(page(THERE, 264)));
+    (0..192).for_each(|index| {
+        assert_eq!(world.get(page(THERE, 264 + index) + 8 * (208 + index)), 0x5EED_0000 + 208 + index)
+    });
+    assert_eq!(world.get(page(THERE, 255)), 0);
+}
+
+fn no_length_is_too_long() {
+    let world = world();
+    let start = block(&world);
+    for length in [usize::MAX, usize::MAX - PAGE_SIZE + 1, usize::MAX / 2] {
+        for request in
+            [RemapRequest::new(length), RemapRequest::new(length).at(THERE), RemapRequest::new(length).anywhere()]
+        {
+            let refused = world.mm.remap(start, BLOCK_SIZE, request);
+            assert!(
+                matches!(refused, Err(MemoryError::OutsideSpace { .. } | MemoryError::NoGap { .. })),
+                "{length:#x}: {refused:?}"
+            );
+        }
+    }
+    assert_filled(&world, start, 0..0);
+}
+
 ashlar_test::tests! {
     a_block_moves_as_it_is,
     there_and_back,
@@ -253,4 +352,9 @@ ashlar_test::tests! {
     what_is_there_makes_room,
     bad_requests_are_refused,
     access_and_policy_go_along,
+    what_pages_have_filled_becomes_a_block,
+    what_was_released_goes_along,
+    pages_of_two_blocks_become_one_group,
+    pages_land_among_zeros,
+    no_length_is_too_long,
 }

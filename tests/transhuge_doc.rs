@@ -10,10 +10,14 @@ mod document {
     /// Where what the document may name lies.
     const TREES: [&str; 5] = ["src/", "arch/", "platform/", "tests/", "tools/"];
     /// Tests that have their names from peers.
-    const PEERS: [&str; 12] = [
+    const PEERS: [&str; 16] = [
         "ltp_munmap",
         "ltp_mprotect",
+        "ltp_mremap",
         "gvisor_madvise",
+        "gvisor_mremap",
+        "mremap_test",
+        "mremap_dontunmap",
         "transhuge_stress",
         "folio_split_race_test",
         "split_huge_page_test",

@@ -74,6 +74,18 @@ pub fn group() {
     report("fault_group", (0..SLOTS).map(|slot| time(|| touch(&mut memory, slot * BLOCK_SIZE))).collect());
 }
 
+/// First reads of a slot: they map the zero block, which is there after one.
+pub fn zeros() {
+    set_policy(Enabled::Always, FaultMode::Adaptive);
+    let memory = slots(SLOTS + 1);
+    let read = |slot: usize| {
+        // SAFETY: the byte is in the mapping, which is readable; volatile, so that the load is made.
+        time(|| _ = unsafe { memory.as_slice().as_ptr().add(slot * BLOCK_SIZE).read_volatile() })
+    };
+    read(SLOTS);
+    report("zero_read_slot", (0..SLOTS).map(read).collect());
+}
+
 /// Touches of every page of a slot, until it promotes.
 pub fn fill_slot() {
     set_policy(Enabled::Always, FaultMode::Adaptive);

@@ -25,10 +25,11 @@ ashlar::entry!(main);
 
 /// What is measured in guest instructions, by one core: exact, the same on every run.
 #[cfg(target_os = "none")]
-const EXACT: [(&str, fn()); 22] = [
+const EXACT: [(&str, fn()); 23] = [
     ("eager", faults::eager),
     ("pool", faults::pool),
     ("group", faults::group),
+    ("zeros", faults::zeros),
     ("fill", faults::fill_slot),
     ("page", faults::page),
     ("split", faults::splits),

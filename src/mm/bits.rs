@@ -182,6 +182,12 @@ impl Bits512 {
         }
     }
 
+    /// Where the run of equal bits ends that `start` is in: `end` at the latest.
+    pub fn run_end(&self, start: usize, end: usize) -> usize {
+        let differs = if self.get(start) { self.not().next_set(start) } else { self.next_set(start) };
+        differs.map_or(end, |next| next.min(end))
+    }
+
     /// The bits that are set, in ascending order.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {

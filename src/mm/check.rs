@@ -20,7 +20,7 @@ impl<M: Mmu> MemoryManager<M> {
     pub fn check(&self) {
         self.frames.check();
         let mut tables = 1 + self.count_level_two();
-        let (mut movable, mut settled) = (0, 0);
+        let (mut movable, mut settled, mut borrowed) = (0, 0, 0);
         for (number, handle) in self.directory.all() {
             let slot = LockedSlot::lock(self, number, handle);
             tables += !matches!(slot.state.mapping, Mapping::Empty) as usize;
@@ -28,7 +28,14 @@ impl<M: Mmu> MemoryManager<M> {
             let unmovable = slot.away_frames().filter(|&frame| self.frames.is_unmovable(frame)).count();
             movable += slot.state.away.count() - unmovable;
             settled += unmovable;
+            borrowed += slot.state.borrowed.count();
             slot.check();
+        }
+        assert_eq!(borrowed, self.zeros.pages(), "ZE-2: pages that are borrowed");
+        if let Some(zeros) = self.zeros.block() {
+            // One frame after the other: all of them would take too long.
+            let index = self.counters.pgfault.get() as usize % PAGES_PER_SLOT;
+            assert!(self.machine.is_zero(zeros.frame(index)), "frame {index} of the zero block");
         }
         let records = self.slots.frames() + self.directory.frames();
         let records = records + self.pins.frames() + self.regions.read().frames();
@@ -88,7 +95,11 @@ impl<M: Mmu> LockedSlot<'_, M> {
             Mapping::Empty => {}
             Mapping::Block { .. } => {
                 let first = self.leaf(0).map(|(frame, _)| frame);
-                assert_eq!(state.home.map(|home| home.frame(0)), first, "SL-3: slot {number:#x}");
+                let block = state.home.or(self.mm.zeros.block());
+                assert_eq!(block.map(|block| block.frame(0)), first, "SL-3: slot {number:#x}");
+                (0..PAGES_PER_SLOT)
+                    .filter(|&index| state.borrowed.get(index))
+                    .for_each(|index| self.check_zeros(index));
             }
             Mapping::Table(table) => {
                 (0..PAGES_PER_SLOT).for_each(|index| self.check_page(index));
@@ -111,8 +122,11 @@ impl<M: Mmu> LockedSlot<'_, M> {
     fn check_page(&self, index: usize) {
         let (state, page) = (&*self.state, self.first() + index as u64);
         let leaf = self.leaf(index);
-        assert_eq!(leaf.is_some(), state.present.get(index), "SL-1: {page:?}");
+        assert_eq!(leaf.is_some(), state.mapped().get(index), "SL-1: {page:?}");
         let Some((frame, attributes)) = leaf else { return };
+        if state.borrowed.get(index) {
+            return self.check_zeros(index);
+        }
         let at_home = state.home.is_some_and(|home| home.frame(index) == frame);
         assert_eq!(at_home, !state.away.get(index), "SL-2: {page:?}");
         if !at_home {
@@ -122,6 +136,13 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let may_fault = state.sampled || attributes == Attributes::new(attributes.access);
         assert!(may_fault, "SL-9: {page:?} has the access flag clear");
     }
+
+    fn check_zeros(&self, index: usize) {
+        let (frame, attributes) = self.leaf(index).expect("it is mapped");
+        assert_eq!(self.mm.zeros.block().map(|zeros| zeros.frame(index)), Some(frame), "ZE-1: page {index}");
+        assert!(!attributes.access.write, "ZE-1: the zero block can be written to");
+    }
+
     /// The contiguous bit is set in none of a group's 16 descriptors, or in all, and then they are one translation.
     fn check_group(&self, table: Frame, start: usize) {
         let entries: [Entry; PAGES_PER_GROUP] =

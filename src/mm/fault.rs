@@ -32,14 +32,34 @@ pub(super) struct Target<'m> {
     pub(super) epoch: u32,
     /// The region's wish.
     pub(super) wish: HugePolicy,
+    /// How it is tried.
+    pub(super) manner: Manner,
+}
+
+/// How a fault is tried.
+#[derive(Clone, Copy)]
+pub(super) struct Manner {
     /// It may still wait for a block to be made free.
     pub(super) patient: bool,
+    /// What is only read may be mapped to the zero block.
+    zeros: bool,
+    /// The page is to have memory of its own, even if it is only read.
+    own: bool,
+}
+
+impl Manner {
+    const FIRST: Manner = Manner { patient: true, zeros: true, own: false };
 }
 
 impl Target<'_> {
     /// Whether the region covers the slot.
     pub(super) fn is_whole(&self) -> bool {
         self.covered.len() == PAGES_PER_SLOT
+    }
+
+    /// Whether the region covers `pages` of the slot.
+    pub(super) fn covers(&self, pages: &Range<usize>) -> bool {
+        self.covered.start <= pages.start && pages.end <= self.covered.end
     }
 }
 
@@ -60,6 +80,8 @@ pub(super) enum Attempt {
     NoMemory,
     /// No block is free, and the policy is to wait for one.
     Compact,
+    /// The zero block is to be made.
+    Zeros,
     /// A block is to be zeroed, outside the slot's lock, and mapped with its deposit.
     Fill(Block, Frame),
 }
@@ -72,25 +94,31 @@ impl<M: Mmu> MemoryManager<M> {
     /// The address is in no region, the region does not allow the access, or there is no memory left: no free frame, no
     /// absent one to take back, no zero page.
     pub fn fault(&self, address: VirtAddr, access: Access) -> Result<(), FaultError> {
-        match self.try_fault(address, access, true)? {
+        match self.try_fault(address, access, Manner::FIRST)? {
             Attempt::Done => Ok(()),
-            attempt => self.fault_again(address, access, attempt),
+            attempt => self.fault_again(address, access, Manner::FIRST, attempt),
         }
+    }
+
+    /// As [`MemoryManager::fault`], and the page has memory of its own then.
+    pub(super) fn fault_own(&self, address: VirtAddr, access: Access) -> Result<(), FaultError> {
+        let manner = Manner { own: true, zeros: false, ..Manner::FIRST };
+        let first = self.try_fault(address, access, manner)?;
+        self.fault_again(address, access, manner, first)
     }
 
     /// What follows a first attempt that was not enough: apart, so that the first pays nothing for it.
     #[cold]
     #[inline(never)]
-    fn fault_again(&self, address: VirtAddr, access: Access, first: Attempt) -> Result<(), FaultError> {
-        let mut attempt = first;
-        let mut shortage = Shortage::new();
-        let mut patient = true;
+    fn fault_again(&self, address: VirtAddr, access: Access, manner: Manner, first: Attempt) -> Result<(), FaultError> {
+        let (mut attempt, mut manner) = (first, manner);
+        let (mut shortage, mut made_zeros) = (Shortage::new(), false);
         loop {
             match attempt {
                 Attempt::Done => return Ok(()),
                 // Made or not, it is not waited for again: others may be faster.
                 Attempt::Compact => {
-                    patient = false;
+                    manner.patient = false;
                     let _stall = self.pressure.stall();
                     self.compact_directly();
                 }
@@ -98,6 +126,8 @@ impl<M: Mmu> MemoryManager<M> {
                     self.counters.fault_retry.increment();
                     self.wait();
                 }
+                // Once: short of memory, it is taken back as soon as it is made.
+                Attempt::Zeros => manner.zeros = !core::mem::replace(&mut made_zeros, true) && self.make_zeros(),
                 Attempt::NoMemory if self.ease(&mut shortage) => {}
                 Attempt::Fill(..) => unreachable!("an attempt fills what is to be filled"),
                 Attempt::NoMemory => {
@@ -105,13 +135,13 @@ impl<M: Mmu> MemoryManager<M> {
                     return Err(FaultError::OutOfMemory { address });
                 }
             }
-            attempt = self.try_fault(address, access, patient)?;
+            attempt = self.try_fault(address, access, manner)?;
         }
     }
 
     #[inline]
-    fn try_fault(&self, address: VirtAddr, access: Access, patient: bool) -> Result<Attempt, FaultError> {
-        match self.target(address, access, patient) {
+    fn try_fault(&self, address: VirtAddr, access: Access, manner: Manner) -> Result<Attempt, FaultError> {
+        match self.target(address, access, manner) {
             Ok(target) => Ok(self.attempt(&target)),
             Err(NoTarget::NoMemory) => Ok(Attempt::NoMemory),
             Err(NoTarget::Error(error)) => Err(error),
@@ -129,9 +159,11 @@ impl<M: Mmu> MemoryManager<M> {
             let (_, Region { access, .. }) =
                 self.region(page.start()).ok_or(FaultError::NoRegion { address: page.start() })?;
             let slot = LockedSlot::find(self, page.slot());
-            let present = slot.is_some_and(|slot| slot.state.present.get(page.index()));
-            if !present && access != Access::NONE {
-                self.fault(page.start(), Access { execute: false, ..access })?;
+            let access = Access { execute: false, ..access };
+            let permitted = |(_, attributes): (Frame, Attributes)| attributes.permits(access);
+            let is_there = slot.is_some_and(|slot| slot.leaf(page.index()).is_some_and(permitted));
+            if !is_there && access != Access::NONE {
+                self.fault(page.start(), access)?;
             }
             crate::sync::breathe();
         }
@@ -148,7 +180,7 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Looks up the region and the slot, and makes the slot's record if this is its first touch.
     #[inline]
-    fn target(&self, address: VirtAddr, access: Access, patient: bool) -> Result<Target<'_>, NoTarget> {
+    fn target(&self, address: VirtAddr, access: Access, manner: Manner) -> Result<Target<'_>, NoTarget> {
         if address.0 >= LOWER_END {
             return Err(NoTarget::Error(FaultError::NoRegion { address }));
         }
@@ -178,7 +210,7 @@ impl<M: Mmu> MemoryManager<M> {
             slot,
             epoch: slot.epoch(),
             wish: region.policy,
-            patient,
+            manner,
         })
     }
 
@@ -221,12 +253,15 @@ impl<M: Mmu> MemoryManager<M> {
             return Attempt::Retry;
         }
         if let Some((_, attributes)) = slot.leaf(target.page.index()) {
-            if attributes.permits(target.access) {
+            if attributes.permits(target.access) && !target.manner.own {
                 self.counters.spurious_fault.increment();
-            } else {
-                slot.permit(target, attributes);
+                return Attempt::Done;
             }
-            return Attempt::Done;
+            if slot.permit(target, attributes) {
+                return Attempt::Done;
+            }
+        } else if !target.access.write && slot.may_be_zeros(target) {
+            return slot.map_zeros(target);
         }
         let attempt = match slot.state.mapping {
             Mapping::Empty => slot.first_touch(target),
@@ -244,11 +279,27 @@ impl<M: Mmu> MemoryManager<M> {
 }
 
 impl<'m, M: Mmu> LockedSlot<'m, M> {
-    /// Has the present page of `target`, mapped with `attributes`, allow what the region does.
+    /// Whether the absent page of `target`, which is not written, is to be mapped to the zero block.
     #[cold]
     #[inline(never)]
-    fn permit(&mut self, target: &Target<'_>, attributes: Attributes) {
-        if attributes.access.permits(target.access) {
+    fn may_be_zeros(&self, target: &Target<'_>) -> bool {
+        // Nothing is fetched from there: it was never made fetchable.
+        let Access { read, execute, .. } = target.attributes.access;
+        target.manner.zeros && read && !execute && self.mm.policy.uses_zero_page()
+    }
+
+    /// Has the page of `target`, mapped with `attributes`, allow what the region does. False if it is absent now, to get memory of
+    /// its own.
+    #[cold]
+    #[inline(never)]
+    fn permit(&mut self, target: &Target<'_>, attributes: Attributes) -> bool {
+        if self.state.borrowed.get(target.page.index()) && (target.access.write || target.manner.own) {
+            self.make_way(target);
+            return false;
+        }
+        if attributes.permits(target.access) {
+            self.mm.counters.spurious_fault.increment();
+        } else if attributes.access.permits(target.access) {
             self.set_accessed(target.page.index(), true);
             self.mm.counters.access_flag_fault.increment();
         } else {
@@ -256,6 +307,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             self.protect(target.covered.clone(), target.attributes);
             self.mm.counters.pgfault.increment();
         }
+        true
     }
 
     /// Locks the slot of `target`.

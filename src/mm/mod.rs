@@ -15,7 +15,7 @@
 //! | [`pin`] | frames that must stay, for devices |
 //! | [`walk`] | looks at what is mapped, by address and by frame |
 //! | [`space`], `remap` | operations on ranges |
-//! | `fault`, `touch` | from an address to its slot; what a touch maps there |
+//! | `fault`, `touch`, `zeros` | from an address to its slot; what a touch maps there; what is only read |
 //! | [`pressure`] | time lost for want of memory; the application's part in giving it back |
 //! | `idle` | what idle cores do: zeroing ahead, filling what is in use by half |
 //! | [`stats`], [`report`], `region_report` | what it says of itself |
@@ -50,6 +50,7 @@ pub mod stats;
 pub mod table;
 mod touch;
 pub mod walk;
+mod zeros;
 
 pub use refusal::Refusal;
 pub use region_report::RegionReport;
@@ -73,6 +74,7 @@ use slot::Slot;
 use slot_cache::SlotCaches;
 use space::Space;
 use stats::Counters;
+use zeros::Zeros;
 
 /// Frames that the first region and the first slot take: tables, and the first chunks of the slabs.
 const FIRST_RECORDS: u64 = 32;
@@ -100,6 +102,7 @@ pub struct MemoryManager<M: Mmu> {
     idle: Idle,
     background: Background,
     pressure: Pressure,
+    zeros: Zeros,
 }
 
 /// Why an operation on a range of addresses was refused.
@@ -267,6 +270,7 @@ impl<M: Mmu> MemoryManager<M> {
             idle: Idle::new(),
             background: Background::new(),
             pressure: Pressure::new(),
+            zeros: Zeros::new(),
             policy: Policy::default(),
             counters: Counters::default(),
             overcommit: AtomicBool::new(false),

@@ -66,6 +66,9 @@ impl<M: Mmu> MemoryManager<M> {
             report.eligible = Err(Refusal::Policy);
         }
         self.walk(pages, |leaf| {
+            if leaf.zeros {
+                return;
+            }
             let bytes = leaf.pages * PAGE_SIZE;
             report.present += bytes;
             match leaf.size {

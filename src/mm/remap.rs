@@ -153,7 +153,7 @@ impl<M: Mmu> MemoryManager<M> {
         let old = from.end - from.start;
         let to = match request.to {
             Destination::At(address) | Destination::Over(address) => {
-                let to = check_range(address, pages as usize * PAGE_SIZE)?;
+                let to = check_range(address, request.length)?;
                 if to.start < from.end && from.start < to.end {
                     return Err(MemoryError::IntoItself { address });
                 }
@@ -167,7 +167,7 @@ impl<M: Mmu> MemoryManager<M> {
                 self.shrink(&mut space, from.start + pages..from.end)?;
                 return Ok(from.start..from.start + pages);
             }
-            to => match self.grow(&mut space, from, pages, region) {
+            to => match self.grow(&mut space, from, request.length, region) {
                 Err(MemoryError::Overlap { .. } | MemoryError::OutsideSpace { .. }) if to == Destination::Anywhere => {
                     self.gap_like(from.start, pages)?
                 }
@@ -226,15 +226,15 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(())
     }
 
-    /// Makes the region that `from` ends longer, where it is: `pages` from the start of `from`.
+    /// Makes the region that `from` ends longer, where it is: `length` bytes from the start of `from`.
     fn grow(
         &self,
         space: &mut Space,
         from: &Range<u64>,
-        pages: u64,
+        length: usize,
         region: Region,
     ) -> Result<Range<u64>, MemoryError> {
-        let grown = check_range(Page(from.start).start(), pages as usize * PAGE_SIZE)?;
+        let grown = check_range(Page(from.start).start(), length)?;
         let new = from.end..grown.end;
         self.expect_free(&new)?;
         self.charge(space, if region.charged { new.end - new.start } else { 0 })?;
@@ -295,8 +295,8 @@ impl<M: Mmu> MemoryManager<M> {
             let mut slot = LockedSlot::of_handle(self, handle);
             if let Some(table) = slot.state.reserve.take() {
                 self.frames.free(table, 0);
-                slot.nominate_if_used();
             }
+            slot.nominate_if_used();
         }
     }
 
@@ -366,7 +366,10 @@ impl<M: Mmu> LockedSlot<'_, M> {
         self.leave_home(piece.clone(), end);
         let mut lifted = Lifted::default();
         for index in piece.clone() {
-            if let Some((frame, attributes)) = self.leaf(index) {
+            // What is mapped to the zero block reads as zero again after a fault.
+            if self.state.present.get(index)
+                && let Some((frame, attributes)) = self.leaf(index)
+            {
                 lifted.pages.push((index - piece.start, frame, attributes.access));
             }
             if self.state.released.get(index) {
@@ -411,7 +414,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
         while let Some(&(offset, frame, access)) = rest.first() {
             let first = start + offset;
             let follows = |&(at, page): &(usize, &(usize, Frame, Access))| {
-                *page == (offset + at, frame + at as u64, access) && group_of(first).contains(&(first + at))
+                *page == (offset + at, frame + at as u64, access)
+                    && page.1.block() == frame.block()
+                    && group_of(first).contains(&(first + at))
             };
             let count = rest.iter().enumerate().take_while(follows).count();
             let table = self.landing_table();

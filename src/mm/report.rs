@@ -19,6 +19,8 @@ pub struct Usage {
     pub groups: usize,
     /// Pages mapped singly.
     pub pages: usize,
+    /// Pages mapped to the zero block: no memory of theirs.
+    pub zeros: usize,
     /// Frames that hold translation tables, deposits included.
     pub tables: usize,
     /// Regions.
@@ -93,6 +95,7 @@ impl<M: Mmu> MemoryManager<M> {
         self.walk(0..LOWER_END / PAGE_SIZE as u64, |leaf| {
             usage.tables += (last.replace(leaf.page.slot()) != Some(leaf.page.slot())) as usize;
             match leaf.size {
+                _ if leaf.zeros => usage.zeros += leaf.pages,
                 Size::Block => block_pages += leaf.pages,
                 Size::Group => usage.groups += 1,
                 Size::Page => usage.pages += 1,
@@ -163,6 +166,7 @@ impl<M: Mmu> MemoryManager<M> {
                 let page = match (state.present().get(index), state.away().get(index), state.released().get(index)) {
                     (true, false, _) => "present, at home",
                     (true, true, _) => "present, away from home",
+                    _ if state.borrowed().get(index) => "read, but not written: zeros",
                     (_, _, true) => "released",
                     _ => "never touched",
                 };

@@ -3,17 +3,18 @@
 //! What holds under a slot's lock, between operations. Debug builds check what the record says of itself whenever the lock is let
 //! go; `MemoryManager::check` compares it with every descriptor and frame, too.
 //!
-//! - **SL-1** A page is in `present` exactly when the slot's descriptors map it.
+//! - **SL-1** A page is in `present`, or in `borrowed`, exactly when the slot's descriptors map it.
 //! - **SL-2** A present page is in `away` exactly when its frame is not the frame at its own offset of the home. Without
 //!   a home every present page is away.
-//! - **SL-3** A block descriptor maps the home, all 512 pages are present and none is away; its deposit is a table
-//!   frame that nothing else uses.
-//! - **SL-4** With a table there is at least one present page; with neither table nor block there is none, and no home.
+//! - **SL-3** A block descriptor maps the home, all 512 pages are present and none is away; or the zero block, and all are
+//!   borrowed. Its deposit is a table frame that nothing else uses.
+//! - **SL-4** With a table at least one page is mapped; with neither table nor block there is none, and no home.
 //! - **SL-5** A page in `released` is not present.
 //! - **SL-6** The home's absent frames are those at whose offset no page is at home; their number is in the block's record.
 //! - **SL-7** A group in `zeroed` has no page present, and its frames in the home hold zeros: idle time zeroed them. A page
 //!   that is mapped there drops the mark, and so does the end of the home.
 //! - **SL-8** A home with absent frames waits in the deferred queue, so that memory that is short finds them; one without does not.
+//! - Pages in `borrowed` are mapped to the zero block: ZE-1 and ZE-2 of [`super::zeros`]. They count as absent.
 //! - **SL-9** The access flag of a present page is clear only where nothing may touch the page, or while the slot is `sampled`.
 #![forbid(unsafe_code)]
 
@@ -26,6 +27,7 @@ use super::mmu::{Attributes, Entry, Level, Mmu};
 use super::slab::Handle;
 use super::table::update::{PageChange, install, install_pages, update, update_pages};
 use super::table::{Pending, Place};
+use super::zeros::read_only;
 use crate::sync::{Guard, Rank, Ranked};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -53,6 +55,8 @@ pub struct SlotState {
     pub(super) present: Bits512,
     pub(super) away: Bits512,
     pub(super) released: Bits512,
+    /// Pages that are mapped to the zero block.
+    pub(super) borrowed: Bits512,
     /// Groups of which no page is at home, and whose frames in the home hold zeros; a bit each.
     pub(super) zeroed: u32,
     /// A block for this slot is being zeroed outside the lock; other faults wait for it.
@@ -93,6 +97,16 @@ impl SlotState {
     /// Pages that the application released and has not touched since.
     pub fn released(&self) -> &Bits512 {
         &self.released
+    }
+
+    /// Pages that are mapped to the zero block.
+    pub fn borrowed(&self) -> &Bits512 {
+        &self.borrowed
+    }
+
+    /// Pages that a descriptor maps.
+    pub(super) fn mapped(&self) -> Bits512 {
+        self.present.or(&self.borrowed)
     }
 
     /// Pages at home.
@@ -203,7 +217,10 @@ impl<M: Mmu> Drop for LockedSlot<'_, M> {
         if std::thread::panicking() {
             return;
         }
-        self.check_record();
+        // Who came for other addresses finds that out by the epoch, and does nothing.
+        if self.number == self.slot.number() {
+            self.check_record();
+        }
     }
 }
 
@@ -261,14 +278,18 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
         match state.mapping {
             Mapping::Block { .. } => {
-                assert!(state.present.is_full() && state.away.is_empty(), "SL-3: slot {number:#x}");
-                assert!(state.home.is_some(), "SL-3: slot {number:#x} is a block without a home");
+                let own = state.present.is_full() && state.away.is_empty() && state.home.is_some();
+                let zeros = state.borrowed.is_full() && state.home.is_none();
+                assert!(own || zeros, "SL-3: slot {number:#x} is a block of nothing");
             }
-            Mapping::Table(_) => assert!(!state.present.is_empty(), "SL-4: slot {number:#x} has a table without pages"),
+            Mapping::Table(_) => {
+                assert!(!state.mapped().is_empty(), "SL-4: slot {number:#x} has a table without pages")
+            }
             Mapping::Empty => {
-                assert!(state.present.is_empty() && state.home.is_none(), "SL-4: slot {number:#x} is mapped nowhere");
+                assert!(state.mapped().is_empty() && state.home.is_none(), "SL-4: slot {number:#x} is mapped nowhere");
             }
         }
+        assert!(state.borrowed.and(&state.present).is_empty(), "ZE-1: slot {number:#x} has borrowed pages present");
         assert!(state.released.and(&state.present).is_empty(), "SL-5: slot {number:#x} has released pages present");
         for start in
             (0..PAGES_PER_SLOT).step_by(PAGES_PER_GROUP).filter(|&start| state.is_zeroed(start / PAGES_PER_GROUP))
@@ -424,10 +445,11 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     pub(super) fn clear(&mut self, range: Range<usize>, cause: SplitCause) {
         let mut gone = Bits512::EMPTY;
         gone.set_range(range.clone());
-        let gone = gone.and(&self.state.present);
-        let rest = self.state.present.and(&gone.not());
+        let cleared = gone;
+        let gone = gone.and(&self.state.mapped());
+        let rest = self.state.mapped().and(&gone.not());
         if cause == SplitCause::Release {
-            self.state.released = self.state.released.or(&gone);
+            self.state.released = self.state.released.or(&cleared.and(&self.state.present));
         } else {
             self.state.released.clear_range(range.clone());
         }
@@ -460,7 +482,8 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             Mapping::Empty => unreachable!("present pages without a table"),
         }
         self.mm.settle(&mut pending);
-        self.state.present = rest;
+        self.forget_borrowed(&gone);
+        self.state.present = self.state.present.and(&rest);
         self.state.away = self.state.away.and(&rest);
         self.account_home();
     }
@@ -481,6 +504,12 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
 
     /// Unmaps everything: the descriptor goes at once, then the home, the away frames and the table.
     fn clear_all(&mut self) {
+        if !self.state.borrowed.is_empty() {
+            self.unborrow(0..PAGES_PER_SLOT);
+            if self.state.mapping == Mapping::Empty {
+                return;
+            }
+        }
         let mut pending = Pending::new();
         let SlotState { offered, nominated, sampled, reserve, .. } = *self.state;
         let left = SlotState { offered, nominated, sampled, reserve, ..SlotState::default() };
@@ -514,7 +543,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     pub(super) fn unlink(&self, state: &SlotState, pending: &mut Pending) {
         if let Mapping::Table(_) = state.mapping {
             let first = self.first().0;
-            for run in state.present.runs() {
+            for run in state.mapped().runs() {
                 pending.pages(first + run.start as u64..first + run.end as u64);
             }
         }
@@ -532,15 +561,24 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             Mapping::Empty => {}
             Mapping::Block { .. } if range == (0..PAGES_PER_SLOT) => {
                 let (frame, _) = self.leaf(0).expect("a block maps its first page");
+                let attributes = if self.state.home.is_some() { attributes } else { read_only(attributes.access) };
                 self.set_entry(Entry::Block { frame, attributes }, &mut pending);
             }
             Mapping::Block { .. } => {
+                let attributes = if self.state.home.is_some() { attributes } else { read_only(attributes.access) };
                 self.split(range, PageChange::Attributes(attributes), SplitCause::Protect, &mut pending);
             }
             Mapping::Table(table) => {
                 let (machine, counters) = (&self.mm.machine, &self.mm.counters);
-                let change = PageChange::Attributes(attributes);
-                update_pages(machine, counters, table, self.first(), range, change, &mut pending);
+                let mut start = range.start;
+                while start < range.end {
+                    let borrowed = self.state.borrowed.get(start);
+                    let end = self.state.borrowed.run_end(start, range.end);
+                    let attributes = if borrowed { read_only(attributes.access) } else { attributes };
+                    let change = PageChange::Attributes(attributes);
+                    update_pages(machine, counters, table, self.first(), start..end, change, &mut pending);
+                    start = end;
+                }
             }
         }
         self.mm.settle(&mut pending);
@@ -570,6 +608,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             return true;
         }
         let released = &self.state.released;
-        !self.state.present.any_in(group.clone()) && (released.all_in(group.clone()) || !released.any_in(group))
+        !(self.state.present.any_in(group.clone()) || self.state.borrowed.any_in(group.clone()))
+            && (released.all_in(group.clone()) || !released.any_in(group))
     }
 }

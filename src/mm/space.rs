@@ -255,10 +255,10 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(())
     }
 
-    /// Whether the byte at `address` is mapped by a block descriptor.
+    /// Whether the byte at `address` is in a block: mapped by a block descriptor, and not to the zero block.
     pub fn is_huge(&self, address: VirtAddr) -> bool {
         LockedSlot::find(self, address.page().slot())
-            .is_some_and(|slot| matches!(slot.state.mapping, Mapping::Block { .. }))
+            .is_some_and(|slot| matches!(slot.state.mapping, Mapping::Block { .. }) && slot.state.home.is_some())
     }
 
     /// A free range of addresses for `pages` pages, which lies in its slots as one that begins at page `like` does.
@@ -340,17 +340,21 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(())
     }
 
-    /// Cuts regions at both ends of `range`. Fails before it changes anything; ends that cut none need no memory, so that
-    /// whole regions can be unmapped when there is none.
+    /// Cuts regions at both ends of `range`. Fails before it changes anything; ends that cut none need no memory, and others hardly
+    /// ever, so that memory can be unmapped when there is none.
     pub(super) fn cut(&self, range: &Range<u64>) -> Result<(), MemoryError> {
         {
             let mut regions = self.regions.write();
             if regions.reserve(&self.source(), 2).is_err() {
-                let cuts = [range.start, range.end]
-                    .iter()
-                    .filter(|&&at| regions.find(at).is_some_and(|(found, _)| found.start < at))
-                    .count();
-                regions.reserve(&self.source(), cuts).map_err(|_| MemoryError::NoMemory)?;
+                // Most nodes have room for the regions that are cut.
+                let is_cut = regions.split(&self.source(), range.start).map_err(|_| MemoryError::NoMemory)?;
+                if regions.split(&self.source(), range.end).is_err() {
+                    if is_cut {
+                        regions.merge(range.start);
+                    }
+                    return Err(MemoryError::NoMemory);
+                }
+                return Ok(());
             }
         }
         self.cut_reserved(range);

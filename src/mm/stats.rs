@@ -53,6 +53,12 @@ counters! {
     pgfault_group,
     /// Faults that mapped single pages.
     pgfault_page,
+    /// Reads of untouched memory that were mapped to the zero block, of any size.
+    pgfault_zero,
+    /// … a whole slot of it at once.
+    thp_zero_page_fault,
+    /// Times that the zero block was made.
+    thp_zero_page_alloc,
     /// Faults that found the access already permitted: another core was faster, or the entry was in its break.
     spurious_fault,
     /// Faults that started again, because a region changed meanwhile or another core is filling the slot.
@@ -79,6 +85,8 @@ counters! {
     thp_split_pmd_protect,
     /// … to give back its zero pages.
     thp_split_pmd_underused,
+    /// … of the zero block, to be written to.
+    thp_split_pmd_zeros,
     /// … for code that knows pages only.
     thp_split_pmd_pages,
     /// Homes that were dissolved: their absent frames were taken back.

@@ -54,9 +54,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         // Before the block: the last block there is may have to be broken for the table.
         let Some(table) = self.new_table() else { return Attempt::NoMemory };
         let mode = self.mm.policy.fault_mode();
-        if target.huge
-            && target.is_whole()
-            && (mode == FaultMode::Eager || self.expects_block(target))
+        if self.wants_whole_block(target)
             && let Some(block) = self.mm.frames.allocate_zeroed_home(self.owner())
         {
             self.mm.counters.thp_fault_alloc.increment();
@@ -89,7 +87,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     #[inline(never)]
     fn lacks_block(&mut self, target: &Target<'_>) -> bool {
         let effort = self.mm.policy.effort(target.wish);
-        if effort == Effort::Direct && target.patient {
+        if effort == Effort::Direct && target.manner.patient {
             return true;
         }
         if effort == Effort::Deferred {
@@ -100,10 +98,16 @@ impl<M: Mmu> LockedSlot<'_, M> {
         false
     }
 
+    /// Whether a first touch is to map all of a block at once.
+    pub(super) fn wants_whole_block(&self, target: &Target<'_>) -> bool {
+        let is_eager = self.mm.policy.fault_mode() == FaultMode::Eager;
+        target.huge && target.is_whole() && (is_eager || self.expects_block(target))
+    }
+
     /// Whether the slot is likely to be used as a whole. The slot before it is looked at without its lock: this is a guess.
     fn expects_block(&self, target: &Target<'_>) -> bool {
         let before = || self.mm.level_two(Page(self.first().0 - PAGES_PER_SLOT as u64));
-        let is_block = |place: Place| matches!(place.read(&self.mm.machine), Entry::Block { .. });
+        let is_block = |place: Place| matches!(place.read(&self.mm.machine), Entry::Block { attributes, .. } if attributes.access == target.attributes.access);
         target.wish == HugePolicy::Always || target.continues && before().is_some_and(is_block)
     }
 
@@ -193,10 +197,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
     fn map_unit(&mut self, table: Frame, target: &Target<'_>) -> bool {
         let index = target.page.index();
         let group = group_of(index);
-        let covered = &target.covered;
         let counters = &self.mm.counters;
-        let fits = covered.start <= group.start && group.end <= covered.end;
-        if target.huge && fits && self.group_is_free(group.start) {
+        if target.huge && target.covers(&group) && self.group_is_free(group.start) {
             let frame = match self.state.home {
                 Some(home) if self.has_orphan(home, group.clone()) => None,
                 Some(home) => Some(home.frame(group.start)),
@@ -246,6 +248,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
         };
         if let Some(group) = groups.find(may) {
             let group = group_of(group * PAGES_PER_GROUP);
+            if self.state.borrowed.any_in(group.clone()) {
+                self.unborrow(group.clone());
+            }
             self.clean(home.frame(group.start), group.clone());
             self.install(table, group.clone(), home.frame(group.start), attributes);
         }

@@ -38,6 +38,8 @@ pub struct Leaf {
     pub attributes: Attributes,
     /// What it is a part of.
     pub size: Size,
+    /// Whether it leads to the zero block, which is nobody's memory.
+    pub zeros: bool,
 }
 
 /// Sizes of translations.
@@ -96,14 +98,16 @@ impl<M: Mmu> LockedSlot<'_, M> {
             Mapping::Block { .. } => {
                 if let Some((frame, attributes)) = self.leaf(range.start) {
                     let page = self.first() + range.start as u64;
-                    visit(Leaf { page, pages: range.len(), frame, attributes, size: Size::Block });
+                    let zeros = self.state.home.is_none();
+                    visit(Leaf { page, pages: range.len(), frame, attributes, size: Size::Block, zeros });
                 }
                 return range.end;
             }
         };
         let end = range.end.min((range.start / PIECE + 1) * PIECE);
         let mut next = range.start;
-        while let Some(index) = self.state.present.next_set(next).filter(|&index| index < end) {
+        let mapped = self.state.mapped();
+        while let Some(index) = mapped.next_set(next).filter(|&index| index < end) {
             let entry = self.mm.machine.read_entry(table, index, Level::Three);
             let (size, after) = match entry.is_contiguous() {
                 true => (Size::Group, (index / PAGES_PER_GROUP + 1) * PAGES_PER_GROUP),
@@ -111,7 +115,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
             };
             next = after.min(end);
             if let Some((frame, attributes)) = entry.leaf() {
-                visit(Leaf { page: self.first() + index as u64, pages: next - index, frame, attributes, size });
+                let (page, pages, zeros) = (self.first() + index as u64, next - index, self.state.borrowed.get(index));
+                visit(Leaf { page, pages, frame, attributes, size, zeros });
             }
         }
         end

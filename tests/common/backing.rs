@@ -5,9 +5,9 @@
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{PAR_EL1, Readable};
 use ashlar::arch::aarch64::{gate, memory::manager};
-use ashlar::memory::{self, Access, FaultError, HugePolicy, Mapping, MemoryError, Pin, is_huge};
+use ashlar::memory::{Access, FaultError, HugePolicy, MapRequest, Mapping, MemoryError, Pin, RemapRequest, is_huge};
 use ashlar::mm::Refusal;
-use ashlar::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, PhysAddr, VirtAddr};
+use ashlar::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, PhysAddr, VirtAddr};
 use ashlar::mm::frame::Class;
 use ashlar::mm::huge::Unit;
 use ashlar::mm::mmu::Mmu;
@@ -62,13 +62,55 @@ pub fn assert_filled_but(mapping: &Mapping, zero: impl Fn(usize) -> bool) {
     }
 }
 
+/// Looks at every byte: `mapping` holds what [`fill`] put into page `first` and those after it.
+#[track_caller]
+pub fn assert_filled_from(mapping: &Mapping, first: usize) {
+    for (page, bytes) in (first..).zip(mapping.as_slice().chunks_exact(PAGE_SIZE)) {
+        assert!(is_filled(bytes, page), "page {page} is not as it was left");
+    }
+}
+
+/// Pages of what is mapped by one descriptor, or by the descriptors of one group.
+pub const UNITS: [usize; 3] = [1, PAGES_PER_GROUP, PAGES_PER_SLOT];
+
+/// As many filled pages. They are blocks if they are slots.
+pub fn filled(pages: usize) -> Mapping {
+    let request = MapRequest::new(pages * PAGE_SIZE).policy(HugePolicy::Always);
+    let mut mapping = Mapping::new(request).expect("RAM has room");
+    fill(&mut mapping, 0..pages);
+    mapping
+}
+
 /// `slots` slots, each a block of filled pages.
 pub fn blocks(slots: usize) -> Mapping {
-    let mut mapping = memory::map(slots * BLOCK_SIZE).expect("RAM has room");
-    mapping.advise(0..slots * BLOCK_SIZE, HugePolicy::Always).expect("records are at hand");
-    fill(&mut mapping, 0..slots * (BLOCK_SIZE / PAGE_SIZE));
+    let mapping = filled(slots * PAGES_PER_SLOT);
     assert_eq!(huge(&mapping), slots, "each slot is a block");
     mapping
+}
+
+/// Splits `mapping` into parts of the same length.
+pub fn parts<const PARTS: usize>(mut mapping: Mapping) -> [Mapping; PARTS] {
+    let length = mapping.len() / PARTS;
+    core::array::from_fn(|_| {
+        let rest = mapping.split_off(length);
+        core::mem::replace(&mut mapping, rest)
+    })
+}
+
+/// Where nothing is mapped in `pages` pages.
+pub fn gap(pages: usize) -> VirtAddr {
+    let request = MapRequest::new(pages * PAGE_SIZE).access(Access::NONE);
+    Mapping::new(request).expect("there are addresses").start()
+}
+
+/// Neither end of the `length` bytes from `start` is mapped, or can be reached.
+#[track_caller]
+pub fn assert_gone(start: VirtAddr, length: usize) {
+    for address in [start, start + (length - 1) as u64] {
+        let at = core::ptr::with_exposed_provenance(address.0 as usize);
+        assert_eq!((region(address), readable(at)), (None, None), "{address} is gone");
+        assert_eq!(fault(address, Access::READ), Err(FaultError::NoRegion { address }));
+    }
 }
 
 /// How many slots of `mapping` are blocks.
@@ -91,6 +133,11 @@ pub fn protect(mapping: &Mapping, pages: Range<usize>, access: Access) -> Result
 /// Unmaps a range as it is given.
 pub fn unmap(start: VirtAddr, length: usize) -> Result<(), MemoryError> {
     gate::call(move || manager().unmap(start, length))
+}
+
+/// Remaps a range as it is given.
+pub fn remap(start: VirtAddr, length: usize, request: RemapRequest) -> Result<Range<VirtAddr>, MemoryError> {
+    gate::call(move || manager().remap(start, length, request))
 }
 
 /// Gives the block behind `address` up.

@@ -22,6 +22,8 @@ pub const RAM: PhysAddr = PhysAddr(0x4000_0000);
 pub struct ModelPage {
     pub access: Access,
     pub policy: HugePolicy,
+    /// It was writable at some time.
+    pub charged: bool,
 }
 
 /// A page that is pinned, or was when the pin was made.
@@ -80,6 +82,19 @@ impl Model {
         pinned.filter(|pinned| pages.contains(&pinned.page)).for_each(|pinned| pinned.lost = true);
     }
 
+    /// `pages` go to page `to` and those after it, where nothing is, with what is pinned of them. Frames that are lost go where
+    /// their home does: with the pages of which `whole` says so.
+    pub fn go(&mut self, pages: &Range<u64>, to: u64, whole: impl Fn(u64) -> bool) {
+        let bytes = pages.start * PAGE_SIZE as u64..pages.end * PAGE_SIZE as u64;
+        let words: Vec<_> = self.words.range(bytes).map(|(&at, &word)| (at, word)).collect();
+        words.iter().for_each(|(at, _)| _ = self.words.remove(at));
+        self.words.extend(words.iter().map(|(at, word)| (at - address(pages.start).0 + address(to).0, *word)));
+        let pinned = self.pins.iter_mut().flat_map(|pin| &mut pin.pages).filter(|pinned| pages.contains(&pinned.page));
+        pinned
+            .filter(|pinned| !pinned.lost || whole(pinned.page))
+            .for_each(|pinned| pinned.page = pinned.page - pages.start + to);
+    }
+
     /// The first of `pages` that is not mapped.
     pub fn hole(&self, pages: &Range<u64>) -> Option<u64> {
         pages.clone().find(|&page| self.page(page).is_none())
@@ -134,13 +149,18 @@ impl Model {
     pub fn agree(&self, world: &World, ram: usize) {
         let mm = &world.mm;
         let mut pages = (WINDOW.start..).zip(&self.pages).filter_map(|(page, model)| Some((page, (*model)?)));
+        let mut charged = 0;
         for (range, access, policy) in mm.regions() {
             for page in range {
-                assert_eq!(pages.next(), Some((page, ModelPage { access, policy })));
+                let (at, model) = pages.next().unwrap_or_else(|| panic!("page {page:#x} should not be in a region"));
+                assert_eq!((at, model.access, model.policy), (page, access, policy));
+                charged += u64::from(model.charged);
             }
         }
         assert_eq!(pages.next(), None, "a page is in no region");
         let mut usage = mm.usage();
+        let zeros = mm.zero_block();
+        assert_eq!(usage.committed_pages, charged, "what may be written to is charged");
         let mut frames: Vec<Option<Frame>> = vec![None; self.pages.len()];
         let mut used = vec![false; ram / PAGE_SIZE];
         for mapping in mm.machine().mappings() {
@@ -149,6 +169,10 @@ impl Model {
             for offset in 0..(mapping.bytes / PAGE_SIZE) as u64 {
                 let (page, frame) = (mapping.va.page().0 + offset, mapping.pa.frame() + offset);
                 let model = self.page(page).unwrap_or_else(|| panic!("page {page:#x} should not be mapped"));
+                if Some(frame.block()) == zeros {
+                    assert_eq!(allowed, Access { write: false, ..model.access }, "page {page:#x} is of the zero block");
+                    continue;
+                }
                 assert_eq!(allowed, model.access, "page {page:#x}");
                 frames[(page - WINDOW.start) as usize] = Some(frame);
                 let used = &mut used[(frame.0 - RAM.frame().0) as usize];
@@ -156,11 +180,13 @@ impl Model {
                 *used = true;
             }
             match mapping.bytes {
+                bytes if Some(mapping.pa.frame().block()) == zeros => usage.zeros -= bytes / PAGE_SIZE,
                 BLOCK_SIZE => usage.blocks -= 1,
                 _ if mapping.contiguous => usage.pages += 1,
                 _ => usage.pages -= 1,
             }
         }
+        assert_eq!(usage.zeros, 0, "the walker finds as many pages of the zero block as the manager counts");
         assert_eq!(usage.blocks, 0, "the walker finds as many blocks as the manager counts");
         assert_eq!(usage.pages, usage.groups * 16, "and as many pages and groups");
         let frame_of = |page: u64| frames[(page - WINDOW.start) as usize];

@@ -28,8 +28,14 @@ impl Run {
     fn look(&self, pages: Range<u64>) -> Look {
         let mm = &self.world.mm;
         let huge = mm.is_huge(address(pages.start));
-        let frames = pages.map(|page| Some(mm.machine().translate(address(page))?.frame()));
+        let frames = pages.map(|page| self.frame_of(page));
         Look { huge, frames: frames.collect() }
+    }
+
+    /// The frame that a page has to itself.
+    pub fn frame_of(&self, page: u64) -> Option<Frame> {
+        let frame = self.world.mm.machine().translate(address(page))?.frame();
+        Some(frame).filter(|frame| Some(frame.block()) != self.world.mm.zero_block())
     }
 
     /// Whether a frame is a part of some slot's home. If so, what it holds of a slot is at home there.
@@ -176,9 +182,10 @@ impl Run {
         let range = self.range();
         let mut walked = Vec::new();
         let mut next = range.start;
-        self.world.mm.walk(range.clone(), |Leaf { page, pages, frame, attributes, size }| {
+        self.world.mm.walk(range.clone(), |Leaf { page, pages, frame, attributes, size, zeros }| {
             assert!(next <= page.0 && pages > 0, "page {page:?} comes after {next:#x}");
             next = page.0 + pages as u64;
+            assert_eq!(zeros, Some(frame.block()) == self.world.mm.zero_block(), "page {page:?}");
             walked.extend((0..pages as u64).map(|offset| (page.0 + offset, frame + offset, attributes, size)));
             let unit = match size {
                 Size::Page => 1,

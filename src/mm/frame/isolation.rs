@@ -54,6 +54,11 @@ impl Frames {
         isolated
     }
 
+    /// Whether `block` can't be isolated, as it is one of unmovable frames: movable ones may be in it where no others were free.
+    pub fn is_of_unmovable(&self, block: Block) -> bool {
+        matches!(self.pool.lock().records.known(block).state, BlockState::Broken { class: Class::Unmovable, .. })
+    }
+
     /// Whether a block is isolated: it may have free frames that nobody gets, for a while.
     pub fn is_isolating(&self) -> bool {
         self.isolated.load(Ordering::SeqCst) > 0

@@ -98,7 +98,7 @@ impl<M: Mmu> MemoryManager<M> {
             return Ok(Adoption::Impossible);
         }
         if !self.frames.isolate(block) {
-            return Ok(Adoption::Busy);
+            return Ok(if self.frames.is_of_unmovable(block) { Adoption::Impossible } else { Adoption::Busy });
         }
         let adopted = self.evacuate(block, Some(owner), is_up).and_then(|emptied| {
             if emptied != Adoption::Adopted {
@@ -124,7 +124,7 @@ impl<M: Mmu> MemoryManager<M> {
             return Ok(Adoption::Impossible);
         }
         if !self.frames.isolate(block) {
-            return Ok(Adoption::Busy);
+            return Ok(if self.frames.is_of_unmovable(block) { Adoption::Impossible } else { Adoption::Busy });
         }
         let emptied = self.evacuate(block, None, is_up);
         self.frames.end_isolation(block);

@@ -278,6 +278,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     /// Does what is next for the slot to become a block.
     fn collapse_step(&mut self, attributes: Attributes, terms: Terms, work: &mut Work) -> Result<Step, Refusal> {
         let table = match self.state.mapping {
+            _ if self.state.present.is_empty() => return Err(Refusal::Empty),
             Mapping::Empty => return Err(Refusal::Empty),
             Mapping::Block { .. } => return Ok(Step::Done),
             Mapping::Table(table) => table,
@@ -344,10 +345,16 @@ impl<M: Mmu> LockedSlot<'_, M> {
     /// Takes a free block as the home of a slot that has a table, unless it has a home by now. False without one.
     fn take_home(&mut self) -> bool {
         let (Mapping::Table(_), None) = (self.state.mapping, self.state.home) else { return true };
+        let took = self.take_block();
+        self.mm.counters.thp_collapse_alloc.add(took.into());
+        took
+    }
+
+    /// Takes a free block as the home of a slot that has a table and no home. False without one.
+    pub(in crate::mm) fn take_block(&mut self) -> bool {
         let Some(Home { block, zeroed }) = self.mm.frames.allocate_home(self.owner(), PAGES_PER_SLOT) else {
             return false;
         };
-        self.mm.counters.thp_collapse_alloc.increment();
         self.state.home = Some(block);
         if zeroed {
             let free = |&group: &usize| !self.state.present.any_in(group_of(group * PAGES_PER_GROUP));
@@ -358,6 +365,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
 
     /// Fills what is absent of a group, at home.
     fn fill_holes(&mut self, table: Frame, home: Block, group: Range<usize>, attributes: Attributes, work: &mut Work) {
+        self.unborrow(group.clone());
         let mut next = group.start;
         while let Some(start) = (next..group.end).find(|&index| !self.state.present.get(index)) {
             next = (start..group.end).find(|&index| self.state.present.get(index)).unwrap_or(group.end);

@@ -53,8 +53,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
 
     /// As [`LockedSlot::dissolve`], and splits a block first, unless it would be refused.
     fn split_and_dissolve(&mut self) -> Result<usize, Refusal> {
+        let home = self.state.home.ok_or(Refusal::NoHome)?;
         if let Mapping::Block { .. } = self.state.mapping
-            && self.state.home.is_some_and(|home| self.mm.frames.is_pinned(home))
+            && self.mm.frames.is_pinned(home)
         {
             self.mm.counters.thp_split_page_failed.increment();
             return Err(Refusal::Pinned);

@@ -10,6 +10,7 @@
 //! | `defrag` | always, defer, defer+madvise, madvise, never | never | `defrag` | madvise |
 //! | `max_ptes_none` | 0 to 511 | 64 | `khugepaged/max_ptes_none` | 511 |
 //! | `shrink_underused` | 0, 1 | 1 | `shrink_underused` | 1, and without effect while `max_ptes_none` is 511 |
+//! | `use_zero_page` | 0, 1 | 1 | `use_zero_page` | 1 |
 //! | `khugepaged` | off, on | on | a thread that is there while huge pages are | |
 //! | `khugepaged_budget` | 0 to 100 | 5 | `pages_to_scan` pages every `scan_sleep_millisecs` | 1.6 MiB a second |
 //! | `fault` | adaptive, eager | adaptive | – | eager |
@@ -119,7 +120,7 @@ impl Knob {
 }
 
 /// How many knobs there are.
-const COUNT: usize = 7;
+const COUNT: usize = 8;
 const ENABLED: usize = 0;
 const DEFRAG: usize = 1;
 const MAX_PTES_NONE: usize = 2;
@@ -127,6 +128,7 @@ const SHRINK_UNDERUSED: usize = 3;
 const KHUGEPAGED: usize = 4;
 const BUDGET: usize = 5;
 const FAULT: usize = 6;
+const USE_ZERO_PAGE: usize = 7;
 
 /// All knobs.
 pub const KNOBS: [Knob; COUNT] = [
@@ -137,6 +139,7 @@ pub const KNOBS: [Knob; COUNT] = [
     Knob::words("khugepaged", "off, on", 1),
     Knob::number("khugepaged_budget", "0 to 100", 100, 5),
     Knob::words("fault", "adaptive, eager", FaultMode::Adaptive as u16),
+    Knob::words("use_zero_page", "0, 1", 1),
 ];
 
 /// Why a knob was not set. Its value is what it was.
@@ -311,6 +314,17 @@ impl Policy {
     /// Whether the zero pages of blocks are given back under pressure.
     pub fn shrinks_underused(&self) -> bool {
         self.get(SHRINK_UNDERUSED) != 0
+    }
+
+    /// Whether memory that is only read is mapped to the zero block.
+    #[inline]
+    pub fn uses_zero_page(&self) -> bool {
+        self.get(USE_ZERO_PAGE) != 0
+    }
+
+    /// Sets whether memory that is only read is mapped to the zero block.
+    pub fn set_use_zero_page(&self, on: bool) {
+        self.put(USE_ZERO_PAGE, on.into());
     }
 
     /// Whether anything is done in the background, but by idle cores for the next faults.

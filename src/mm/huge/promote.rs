@@ -66,6 +66,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         self.set_entry(Entry::Block { frame: home.frame(0), attributes }, &mut pending);
         self.mm.settle(&mut pending);
         self.state.mapping = Mapping::Block { deposit: table };
+        self.forget_borrowed(&Bits512::FULL);
         self.mm.counters.promote.increment();
     }
 }

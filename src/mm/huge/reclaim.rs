@@ -1,4 +1,4 @@
-//! Taking memory back, in this order: blocks that are being zeroed for the pool; absent frames of homes, oldest first; zero pages of
+//! Taking memory back, in this order: blocks that are being zeroed for the pool; the zero block, if nobody uses it; absent frames of homes, oldest first; zero pages of
 //! homes, which end; what the application can spare ([`crate::mm::pressure`]).
 //!
 //! The worker does so when memory is low, until it is not low any more (Linux: kswapd). A fault that found no frame comes here as
@@ -98,7 +98,10 @@ impl<M: Mmu> MemoryManager<M> {
             self.frames.free_block(block);
             return true;
         }
-        if self.reclaim_absent(&mut busy, |owner| self.end_home_of(owner)) || self.reclaim_zero_pages(&mut busy) {
+        if self.free_zeros()
+            || self.reclaim_absent(&mut busy, |owner| self.end_home_of(owner))
+            || self.reclaim_zero_pages(&mut busy)
+        {
             return true;
         }
         if busy {
@@ -134,7 +137,8 @@ impl<M: Mmu> MemoryManager<M> {
             self.frames.count_gain();
             return Giving::Gave;
         }
-        if self.reclaim_absent(&mut busy, |owner| self.end_home_with_zeros(owner))
+        if self.free_zeros()
+            || self.reclaim_absent(&mut busy, |owner| self.end_home_with_zeros(owner))
             || self.search_for_zero_pages(shrinking)
         {
             self.counters.kswapd_steal.increment();

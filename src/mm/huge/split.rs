@@ -19,6 +19,8 @@ pub enum SplitCause {
     Protect,
     /// Its zero pages are given back.
     Underused,
+    /// It was the zero block, and is written to.
+    Zeros,
     /// Code that knows pages only came across it.
     Pages,
 }
@@ -37,11 +39,11 @@ impl<M: Mmu> LockedSlot<'_, M> {
         cause: SplitCause,
         pending: &mut Pending,
     ) {
-        let (Mapping::Block { deposit }, Some(home)) = (self.state.mapping, self.state.home) else {
+        let Mapping::Block { deposit } = self.state.mapping else {
             panic!("split of slot {:#x}, which is no block", self.number);
         };
-        let (_, attributes) = self.leaf(0).expect("a block maps its first page");
-        fill(&self.mm.machine, deposit, home, attributes, range, change);
+        let (frame, attributes) = self.leaf(0).expect("a block maps its first page");
+        fill(&self.mm.machine, deposit, frame.block(), attributes, range, change);
         self.set_entry(Entry::Table(deposit), pending);
         self.state.mapping = Mapping::Table(deposit);
         let counters = &self.mm.counters;
@@ -51,6 +53,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
             SplitCause::Unmap => counters.thp_split_pmd_unmap.increment(),
             SplitCause::Protect => counters.thp_split_pmd_protect.increment(),
             SplitCause::Underused => counters.thp_split_pmd_underused.increment(),
+            SplitCause::Zeros => counters.thp_split_pmd_zeros.increment(),
             SplitCause::Pages => counters.thp_split_pmd_pages.increment(),
         }
     }

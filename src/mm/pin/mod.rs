@@ -225,7 +225,7 @@ impl<M: Mmu> MemoryManager<M> {
                 making.moves = 0;
                 return Ok(pinned);
             }
-            Step::Fault(access) => match self.fault(page.start(), access) {
+            Step::Fault(access) => match self.fault_own(page.start(), access) {
                 // A device that only reads may, perhaps: the region changed meanwhile.
                 Ok(()) | Err(FaultError::Denied { .. }) if !making.request.write => {}
                 result => result.map_err(PinError::Fault)?,
@@ -268,7 +268,7 @@ impl<M: Mmu> MemoryManager<M> {
             return Ok(Step::Retry);
         }
         let mut pages = page.0..end;
-        if making.request.moves() && slot.leaf(page.index()).is_some() {
+        if making.request.moves() && slot.state.present.get(page.index()) {
             let part = part_in(&pages, page.slot());
             let stay = slot.staying(part.clone(), making);
             if stay == 0 {
@@ -355,7 +355,11 @@ impl<M: Mmu> LockedSlot<'_, M> {
     /// writes them down for as long as `record` has room. Returns how many; `None` when the first is not mapped so.
     fn pin(&mut self, pages: &Range<u64>, access: Access, record: &PinRecord) -> Option<usize> {
         let part = part_in(pages, self.number);
-        let permitted = |index| self.leaf(index).filter(|(_, attributes)| attributes.permits(access));
+        let permitted = |index| {
+            let leaf = self.leaf(index).filter(|(_, attributes)| attributes.permits(access));
+            // What can be written is one's own (ZE-1).
+            leaf.filter(|_| access.write || self.state.present.get(index))
+        };
         let (frame, _) = permitted(part.start)?;
         let frames = &self.mm.frames;
         let pinned = match self.state.mapping {

@@ -24,12 +24,13 @@ const fn at_least(name: &'static str, unit: &'static str, least: f64) -> Figure 
 }
 
 /// In the order of the table.
-pub const FIGURES: [Figure; 32] = [
+pub const FIGURES: [Figure; 33] = [
     figure("boot_to_app", "instructions", Some(3e6), Some(459e6)),
     figure("fault_slot_eager", "instructions", Some(76_000.0), Some(161_700.0)),
     figure("fault_slot_eager_beyond_zeroing", "instructions", Some(2_000.0), Some(30_000.0)),
     figure("fault_slot_pool", "instructions", Some(2_000.0), None),
     figure("fault_group", "instructions", Some(4_000.0), Some(10_100.0)),
+    figure("zero_read_slot", "instructions", Some(1_500.0), None),
     figure("fill_slot", "instructions", Some(120_000.0), None),
     figure("fault_page", "instructions", Some(1_000.0), Some(2_691.0)),
     figure("split_release", "instructions", Some(4_000.0), Some(29_700.0)),
