@@ -196,6 +196,20 @@ fn without_a_block_for_it_reads_get_memory() {
     give_back(&world, taken);
 }
 
+/// The only free block is taken for the zeros, and then there is no frame for a table: memory of its own is what is left.
+fn the_last_block_is_better_used() {
+    let world = world();
+    let start = world.map(2 * BLOCK_SIZE);
+    world.put(page(start, 512), 1);
+    world.mm.frames().drain_caches();
+    let block = world.mm.frames().allocate_block().expect("a block is free");
+    let taken = take_all(&world);
+    world.mm.frames().free_block(block);
+    assert_eq!((world.get(start), world.get(page(start, 100))), (0, 0));
+    assert_eq!((zeros(&world).0, world.mm.zero_block()), (0, None));
+    give_back(&world, taken);
+}
+
 fn it_moves_with_its_slot() {
     let world = world();
     let start = world.map(BLOCK_SIZE);
@@ -222,5 +236,6 @@ ashlar_test::tests! {
     it_is_unmapped_with_the_rest,
     it_is_given_back_when_memory_is_short,
     without_a_block_for_it_reads_get_memory,
+    the_last_block_is_better_used,
     it_moves_with_its_slot,
 }

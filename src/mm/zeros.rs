@@ -95,7 +95,7 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Frees the zero block, if nothing is mapped to it; says whether it did.
     pub(super) fn free_zeros(&self) -> bool {
-        if self.zeros.block().is_none() || self.zeros.pages.load(Ordering::Relaxed) > 0 {
+        if self.zeros.block().is_none() {
             return false;
         }
         let change = self.zeros.change.lock();
