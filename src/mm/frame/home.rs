@@ -347,13 +347,18 @@ impl Pool {
         for (group, entries) in entries.as_chunks::<PAGES_PER_GROUP>().0.iter().enumerate() {
             let become_page = |index: usize| {
                 let entry = &entries[index % PAGES_PER_GROUP];
-                match pinned.get(group * PAGES_PER_GROUP + index % PAGES_PER_GROUP) {
-                    true => entry.change_pinned(FrameState::Free, FrameState::InUse(Class::Movable)),
-                    false => entry.set(FrameState::InUse(Class::Movable)),
-                }
+                entry.set(FrameState::InUse(Class::Movable));
                 entry.set_owner(owner, group * PAGES_PER_GROUP + index);
             };
             let mut left = keep.group(group * PAGES_PER_GROUP);
+            let pins = left & pinned.group(group * PAGES_PER_GROUP);
+            if pins != 0 {
+                for (index, entry) in entries.iter().enumerate().filter(|(index, _)| pins >> index & 1 != 0) {
+                    entry.change_pinned(FrameState::Free, FrameState::InUse(Class::Movable));
+                    entry.set_owner(owner, group * PAGES_PER_GROUP + index);
+                }
+                left &= !pins;
+            }
             if left == u16::MAX {
                 (0..PAGES_PER_GROUP).for_each(become_page);
                 continue;
