@@ -167,6 +167,20 @@ impl Mapping {
         self.for_range(range, |start, length| memory::manager().populate(start, length))
     }
 
+    /// Makes every page that `range` touches ready to be read, or to be written (Linux: `MADV_POPULATE_READ`,
+    /// `MADV_POPULATE_WRITE`): for reading alone no memory is taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`populate`](Self::populate); and the mapping does not allow `access`.
+    ///
+    /// # Panics
+    ///
+    /// When `range` leaves the mapping.
+    pub fn populate_for(&mut self, range: Range<usize>, access: Access) -> Result<(), FaultError> {
+        self.for_range(range, move |start, length| memory::manager().populate_for(start, length, access))
+    }
+
     /// Sets the wish for blocks of every page that `range` touches, for later faults (Linux: `MADV_HUGEPAGE`,
     /// `MADV_NOHUGEPAGE`).
     ///

@@ -154,12 +154,26 @@ impl<M: Mmu> MemoryManager<M> {
     ///
     /// As [`MemoryManager::fault`], for the first page that cannot be had; earlier ones stay.
     pub fn populate(&self, start: VirtAddr, length: usize) -> Result<(), FaultError> {
+        self.populate_as(start, length, |region| Access { execute: false, ..region.access })
+    }
+
+    /// Makes an access of kind `access` possible to every page of `length` bytes from `start` (Linux: `MADV_POPULATE_READ`,
+    /// `MADV_POPULATE_WRITE`): what is to be read only may be mapped to the zero block, what is to be written has memory of its
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// As [`MemoryManager::fault`], for the first page that cannot be had, or does not allow it; earlier ones stay.
+    pub fn populate_for(&self, start: VirtAddr, length: usize, access: Access) -> Result<(), FaultError> {
+        self.populate_as(start, length, |_| access)
+    }
+
+    fn populate_as(&self, start: VirtAddr, length: usize, wanted: impl Fn(Region) -> Access) -> Result<(), FaultError> {
         let pages = super::address::pages_covering(start, length).ok_or(FaultError::NoRegion { address: start })?;
         for page in pages.map(Page) {
-            let (_, Region { access, .. }) =
-                self.region(page.start()).ok_or(FaultError::NoRegion { address: page.start() })?;
+            let (_, region) = self.region(page.start()).ok_or(FaultError::NoRegion { address: page.start() })?;
             let slot = LockedSlot::find(self, page.slot());
-            let access = Access { execute: false, ..access };
+            let access = wanted(region);
             let permitted = |(_, attributes): (Frame, Attributes)| attributes.permits(access);
             let is_there = slot.is_some_and(|slot| slot.leaf(page.index()).is_some_and(permitted));
             if !is_there && access != Access::NONE {
