@@ -18,7 +18,7 @@ use super::mmu::{Access, Attributes, Entry, Mmu};
 use super::slot::{LockedSlot, Mapping};
 use super::table::Pending;
 use super::table::update::{PageChange, group_of, install, install_pages, update_pages};
-use crate::sync::{Rank, Ranked};
+use crate::sync::{Rank, Ranked, switch};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -48,6 +48,7 @@ impl Zeros {
     /// Counts `pages` more, if there is a block for them.
     fn lend(&self, pages: usize) -> Option<Block> {
         self.pages.fetch_add(pages, Ordering::SeqCst);
+        switch();
         self.block().or_else(|| {
             self.give_back(pages);
             None
@@ -102,6 +103,7 @@ impl<M: Mmu> MemoryManager<M> {
         let Some(block) = self.zeros.block() else { return false };
         // Who borrows from here on finds none; who did before is counted.
         self.zeros.block.store(NONE, Ordering::SeqCst);
+        switch();
         let is_unused = self.zeros.pages.load(Ordering::SeqCst) == 0;
         if !is_unused {
             self.zeros.block.store(block.0, Ordering::SeqCst);
