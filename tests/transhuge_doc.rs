@@ -10,7 +10,8 @@ mod document {
     /// Where what the document may name lies.
     const TREES: [&str; 5] = ["src/", "arch/", "platform/", "tests/", "tools/"];
     /// Tests that have their names from peers.
-    const PEERS: [&str; 17] = [
+    const PEERS: [&str; 18] = [
+        "ltp_thp",
         "madv_populate",
         "ltp_munmap",
         "ltp_mprotect",
