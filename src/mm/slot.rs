@@ -566,14 +566,14 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         let mut pending = Pending::new();
         match self.state.mapping {
             Mapping::Empty => {}
-            Mapping::Block { .. } if range == (0..PAGES_PER_SLOT) => {
+            Mapping::Block { .. } => {
                 let (frame, _) = self.leaf(0).expect("a block maps its first page");
                 let attributes = if self.state.home.is_some() { attributes } else { read_only(attributes.access) };
-                self.set_entry(Entry::Block { frame, attributes }, &mut pending);
-            }
-            Mapping::Block { .. } => {
-                let attributes = if self.state.home.is_some() { attributes } else { read_only(attributes.access) };
-                self.split(range, PageChange::Attributes(attributes), SplitCause::Protect, &mut pending);
+                if range == (0..PAGES_PER_SLOT) {
+                    self.set_entry(Entry::Block { frame, attributes }, &mut pending);
+                } else {
+                    self.split(range, PageChange::Attributes(attributes), SplitCause::Protect, &mut pending);
+                }
             }
             Mapping::Table(table) => {
                 let (machine, counters) = (&self.mm.machine, &self.mm.counters);

@@ -107,7 +107,11 @@ impl<M: Mmu> LockedSlot<'_, M> {
     /// Whether the slot is likely to be used as a whole. The slot before it is looked at without its lock: this is a guess.
     fn expects_block(&self, target: &Target<'_>) -> bool {
         let before = || self.mm.level_two(Page(self.first().0 - PAGES_PER_SLOT as u64));
-        let is_block = |place: Place| matches!(place.read(&self.mm.machine), Entry::Block { attributes, .. } if attributes.access == target.attributes.access);
+        // One of the zero block allows less than the region does.
+        let is_block = |place: Place| match place.read(&self.mm.machine) {
+            Entry::Block { attributes, .. } => attributes.access == target.attributes.access,
+            _ => false,
+        };
         target.wish == HugePolicy::Always || target.continues && before().is_some_and(is_block)
     }
 
