@@ -3,8 +3,8 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 ashlar_test::expect!(
-    "run memory=48M overcommit=on",
-    "run memory=48M overcommit=on fault=eager",
+    "run memory=48M overcommit=on use_zero_page=0",
+    "run memory=48M overcommit=on use_zero_page=0 fault=eager",
     "output different blocks",
     "output test result: ok"
 );
