@@ -78,7 +78,6 @@ impl RemapRequest {
 }
 
 /// Pages that go elsewhere: those in a range, all as far.
-#[derive(Clone)]
 struct Journey {
     from: Range<u64>,
     to: u64,
@@ -164,8 +163,11 @@ impl<M: Mmu> MemoryManager<M> {
             }
             _ if request.keep => self.gap_like(from.start, pages)?,
             _ if pages <= old => {
-                self.shrink(&mut space, from.start + pages..from.end)?;
-                return Ok(from.start..from.start + pages);
+                let end = from.start + pages;
+                if end < from.end {
+                    self.cut_and_unmap(&mut space, &(end..from.end))?;
+                }
+                return Ok(from.start..end);
             }
             to => match self.grow(&mut space, from, request.length, region) {
                 Err(MemoryError::Overlap { .. } | MemoryError::OutsideSpace { .. }) if to == Destination::Anywhere => {
@@ -196,7 +198,7 @@ impl<M: Mmu> MemoryManager<M> {
         for (number, handle) in self.directory.slots(slots_of(&journey.from)) {
             match journey.whole(number) {
                 Some(to) => self.move_slot(number, handle, to),
-                None => self.move_pages(&journey.part(number), journey.of(&journey.part(number)).start),
+                None => self.move_pages(&journey, &journey.part(number)),
             }
             crate::sync::breathe();
         }
@@ -217,15 +219,6 @@ impl<M: Mmu> MemoryManager<M> {
         }
     }
 
-    /// Unmaps the end of a region.
-    fn shrink(&self, space: &mut Space, tail: Range<u64>) -> Result<(), MemoryError> {
-        if !tail.is_empty() {
-            self.cut(&tail)?;
-            self.unmap_held(space, &tail);
-        }
-        Ok(())
-    }
-
     /// Makes the region that `from` ends longer, where it is: `length` bytes from the start of `from`.
     fn grow(
         &self,
@@ -242,7 +235,7 @@ impl<M: Mmu> MemoryManager<M> {
         let (range, _) = regions.find(from.start).expect("it was looked up");
         regions.resize(range.start, range.start..grown.end).expect("nothing is there");
         drop(regions);
-        self.merge_around(&new);
+        self.merge_ends(&new);
         self.nominate_ends(&new);
         Ok(grown)
     }
@@ -320,9 +313,8 @@ impl<M: Mmu> MemoryManager<M> {
         slot.set_entry(entry, &mut pending);
     }
 
-    /// Moves `pages`, of one slot, to page `to` and those after it.
-    fn move_pages(&self, pages: &Range<u64>, to: u64) {
-        let journey = Journey { from: pages.clone(), to };
+    /// Moves `pages`, of one slot, by themselves.
+    fn move_pages(&self, journey: &Journey, pages: &Range<u64>) {
         let mut next = pages.start;
         while next < pages.end {
             // To the end of a group, and of the slot that it arrives in.

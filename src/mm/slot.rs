@@ -247,19 +247,13 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Locks slot `number`, if any page of it was ever touched.
     #[inline]
     pub(super) fn find(mm: &'m MemoryManager<M>, number: u64) -> Option<Self> {
-        let slot = Self::of_handle(mm, mm.directory.find(number)?);
-        if slot.number == number {
-            return Some(slot);
+        loop {
+            let slot = Self::of_handle(mm, mm.directory.find(number)?);
+            // Otherwise it went elsewhere meanwhile.
+            if slot.number == number {
+                return Some(slot);
+            }
         }
-        drop(slot);
-        Self::find_again(mm, number)
-    }
-
-    /// As [`LockedSlot::find`], of one that went elsewhere while it was looked for.
-    #[cold]
-    #[inline(never)]
-    fn find_again(mm: &'m MemoryManager<M>, number: u64) -> Option<Self> {
-        Self::find(mm, number)
     }
 
     /// Locks the slot of `handle`, if that is one and nobody has it. What the handle came from may be old.

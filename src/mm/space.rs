@@ -140,7 +140,7 @@ impl<M: Mmu> MemoryManager<M> {
         }
         let region = Region { access: request.access, policy: request.policy, charged };
         self.regions.write().insert(&self.source(), range.clone(), region).expect("looked at and reserved");
-        self.merge_around(&range);
+        self.merge_ends(&range);
         self.nominate_ends(&range);
         Ok(Page(range.start).start()..Page(range.end).start())
     }
@@ -157,9 +157,13 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     fn try_unmap(&self, range: &Range<u64>) -> Result<(), MemoryError> {
-        let mut space = self.space.lock();
+        self.cut_and_unmap(&mut self.space.lock(), range)
+    }
+
+    /// Unmaps `range`, cutting regions at its ends.
+    pub(super) fn cut_and_unmap(&self, space: &mut Space, range: &Range<u64>) -> Result<(), MemoryError> {
         self.cut(range)?;
-        self.unmap_held(&mut space, range);
+        self.unmap_held(space, range);
         Ok(())
     }
 
@@ -342,7 +346,7 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Cuts regions at both ends of `range`. Fails before it changes anything; ends that cut none need no memory, and others hardly
     /// ever, so that memory can be unmapped when there is none.
-    pub(super) fn cut(&self, range: &Range<u64>) -> Result<(), MemoryError> {
+    fn cut(&self, range: &Range<u64>) -> Result<(), MemoryError> {
         {
             let mut regions = self.regions.write();
             if regions.reserve(&self.source(), 2).is_err() {
@@ -378,7 +382,7 @@ impl<M: Mmu> MemoryManager<M> {
         }
     }
 
-    /// Joins the region that `range` is with equal neighbours.
+    /// Joins equal neighbours at the ends of `range`, inside of which there is no border.
     pub(super) fn merge_ends(&self, range: &Range<u64>) {
         let mut regions = self.regions.write();
         regions.merge(range.start);
@@ -386,7 +390,7 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// Joins equal neighbours at the borders in and around `range`.
-    pub(super) fn merge_around(&self, range: &Range<u64>) {
+    fn merge_around(&self, range: &Range<u64>) {
         let mut left = range.start.checked_sub(1).and_then(|page| self.regions.read().find(page));
         let mut page = range.start;
         while page <= range.end
