@@ -19,7 +19,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use ashlar::mm::address::VirtAddr;
 use ashlar::mm::huge::{Defrag, Enabled, FaultMode, HugePolicy, Rest};
-use ashlar::mm::mmu::Access;
+use ashlar::mm::mmu::{Access, Mmu};
 use ashlar::mm::{FaultError, MapRequest, MemoryError};
 use common::Random;
 use core::ops::Range;
@@ -107,8 +107,8 @@ impl Run {
         let core = self.random.index(self.cores);
         self.world.mm.machine().on_core(core);
         common::set_core(core);
-        let operation = self.random.below(173);
-        if !matches!(operation, 23..30 | 39..45 | 150..164 | 172) {
+        let operation = self.random.below(180);
+        if !matches!(operation, 23..30 | 39..45 | 150..164 | 172..180) {
             self.released.clear();
         }
         match operation {
@@ -140,6 +140,8 @@ impl Run {
             145..150 => self.walk(),
             150..164 => self.background(),
             164..172 => self.remap(),
+            172..175 => self.mark_free(),
+            175..178 => self.mark_cold(),
             _ => self.set_knobs(),
         }
     }
@@ -230,6 +232,35 @@ impl Run {
                 assert_eq!(result, Ok(()));
                 self.model.forget(&range);
                 self.released.extend(present);
+            }
+        }
+    }
+
+    fn mark_free(&mut self) {
+        let range = self.range();
+        let result = self.world.mm.mark_free(address(range.start), bytes(&range));
+        self.change(result, range.clone(), |page| page);
+        if result.is_ok() {
+            let kept: Vec<_> = range.filter(|&page| !self.model.is_pinned(page..page + 1)).collect();
+            self.model.freed.extend(kept);
+        }
+    }
+
+    fn mark_cold(&mut self) {
+        let range = self.range();
+        let result = self.world.mm.mark_cold(address(range.start), bytes(&range));
+        self.change(result, range, |page| page);
+    }
+
+    /// Pages that might be taken back, and were, hold nothing any more.
+    fn settle_freed(&mut self, pages: Range<u64>) {
+        let pages: Vec<_> = self.model.freed.range(pages).copied().collect();
+        for page in pages {
+            match self.frame_of(page) {
+                None => self.model.forget(&(page..page + 1)),
+                // Its group may have been touched since.
+                Some(frame) if self.world.mm.machine().is_zero(frame) => self.model.forget_words(&(page..page + 1)),
+                Some(_) => {}
             }
         }
     }
@@ -331,6 +362,7 @@ impl Run {
     fn store_at(&mut self, page: u64, offset: u64) {
         let at = address(page) + offset;
         let word = self.random.next();
+        self.settle_freed(page..page + 1);
         let result = self.world.store(at, &word.to_le_bytes());
         match self.model.refuses(page, at, Access::READ_WRITE) {
             Some(error) => assert_eq!(result, Err(error)),
@@ -338,6 +370,7 @@ impl Run {
             None => {
                 assert_eq!(result, Ok(()));
                 self.model.words.insert(at.0, word);
+                self.model.freed.remove(&page);
             }
         }
     }
@@ -350,6 +383,7 @@ impl Run {
             Some((&at, _)) if self.random.below(2) == 0 => VirtAddr(at),
             _ => VirtAddr(start + self.random.below(512) * 8),
         };
+        self.settle_freed(at.page().0..at.page().0 + 1);
         let result = self.world.load(at, 8);
         match self.model.refuses(at.page().0, at, Access::READ) {
             Some(error) => assert_eq!(result, Err(error)),
@@ -382,6 +416,7 @@ fn run(runs: impl Iterator<Item = (u64, usize)>, short: bool, happens: &[&str], 
         for _ in 0..STEPS {
             run.step();
             run.world.check();
+            run.settle_freed(WINDOW);
             run.model.agree(&run.world, ram);
             let page = run.page();
             run.model.compare(&run.world, page..(page + 16).min(WINDOW.end));
@@ -427,6 +462,10 @@ fn agrees_with_plenty() {
         "refused_pinned",
         "refused_deadline",
         "refused_released",
+        "refused_freed",
+        "refused_cold",
+        "pglazyfree",
+        "pgdeactivate",
         "khugepaged_collapsed",
         "thp_scan_exceed_none_pte",
         "remap_block",
@@ -474,6 +513,7 @@ fn agrees_when_memory_is_short() {
         "compact_daemon_wake",
         "compact_blocks",
         "kswapd_steal",
+        "pglazyfreed",
         "refused_no_free_block",
         "refused_no_free_frame",
         "remap_block",

@@ -146,12 +146,45 @@ impl Mapping {
     ///
     /// When `range` leaves the mapping.
     pub fn release(&mut self, range: Range<usize>) -> Result<(), MemoryError> {
-        for border in [range.start, range.end] {
-            if !border.is_multiple_of(PAGE_SIZE) {
-                return Err(MemoryError::Misaligned { address: self.start + border as u64 });
-            }
-        }
+        self.require_pages(&range)?;
         self.for_range(range, |start, length| memory::manager().release(start, length))
+    }
+
+    /// Says that what `range` holds is not needed any more, but may be again (Linux: `MADV_FREE`): each page of it keeps what it
+    /// holds until memory is short, and reads as zero from then on; one that is written to before stays.
+    ///
+    /// # Errors
+    ///
+    /// As [`release`](Self::release).
+    ///
+    /// # Panics
+    ///
+    /// When `range` leaves the mapping.
+    pub fn mark_free(&mut self, range: Range<usize>) -> Result<(), MemoryError> {
+        self.require_pages(&range)?;
+        self.for_range(range, |start, length| memory::manager().mark_free(start, length))
+    }
+
+    /// Says that every page that `range` touches will not be needed soon (Linux: `MADV_COLD`): the background takes no trouble
+    /// for a slot of which all that is present is cold, until it is touched.
+    ///
+    /// # Errors
+    ///
+    /// None today.
+    ///
+    /// # Panics
+    ///
+    /// When `range` leaves the mapping.
+    pub fn mark_cold(&mut self, range: Range<usize>) -> Result<(), MemoryError> {
+        self.for_range(range, |start, length| memory::manager().mark_cold(start, length))
+    }
+
+    /// The borders of `range` are those of pages.
+    fn require_pages(&self, range: &Range<usize>) -> Result<(), MemoryError> {
+        match [range.start, range.end].into_iter().find(|border| !border.is_multiple_of(PAGE_SIZE)) {
+            Some(border) => Err(MemoryError::Misaligned { address: self.start + border as u64 }),
+            None => Ok(()),
+        }
     }
 
     /// Makes every page that `range` touches present now, as its first touch would.

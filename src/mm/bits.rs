@@ -16,6 +16,13 @@ impl Bits512 {
     /// All bits set.
     pub const FULL: Bits512 = Bits512([u64::MAX; WORDS]);
 
+    /// The bits of `range`.
+    pub fn of(range: Range<usize>) -> Self {
+        let mut bits = Bits512::EMPTY;
+        bits.set_range(range);
+        bits
+    }
+
     /// Whether bit `index` (0..512) is set.
     #[inline]
     pub const fn get(&self, index: usize) -> bool {

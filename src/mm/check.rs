@@ -20,7 +20,7 @@ impl<M: Mmu> MemoryManager<M> {
     pub fn check(&self) {
         self.frames.check();
         let mut tables = 1 + self.count_level_two();
-        let (mut movable, mut settled, mut borrowed) = (0, 0, 0);
+        let (mut movable, mut settled, mut borrowed, mut freed) = (0, 0, 0, 0);
         for (number, handle) in self.directory.all() {
             let slot = LockedSlot::lock(self, number, handle);
             tables += !matches!(slot.state.mapping, Mapping::Empty) as usize;
@@ -29,9 +29,11 @@ impl<M: Mmu> MemoryManager<M> {
             movable += slot.state.away.count() - unmovable;
             settled += unmovable;
             borrowed += slot.state.borrowed.count();
+            freed += slot.state.freed.count();
             slot.check();
         }
         assert_eq!(borrowed, self.zeros.pages(), "ZE-2: pages that are borrowed");
+        assert_eq!(freed, self.freed.pages(), "SL-10: pages that may be taken back");
         if let Some(zeros) = self.zeros.block() {
             // One frame after the other: all of them would take too long.
             let index = self.counters.pgfault.get() as usize % PAGES_PER_SLOT;
@@ -87,14 +89,16 @@ impl<M: Mmu> MemoryManager<M> {
 }
 
 impl<M: Mmu> LockedSlot<'_, M> {
-    /// SL-1 to SL-9 of [`super::slot`].
+    /// SL-1 to SL-10 of [`super::slot`].
     fn check(&self) {
         self.check_record();
         let (state, number) = (&*self.state, self.number);
         match state.mapping {
             Mapping::Empty => {}
             Mapping::Block { .. } => {
-                let first = self.leaf(0).map(|(frame, _)| frame);
+                let (first, attributes) = self.leaf(0).unzip();
+                let is_writable = attributes.is_some_and(|attributes| attributes.access.write);
+                assert!(state.freed.is_empty() || state.freed.is_full() && !is_writable, "SL-10: slot {number:#x}");
                 let block = state.home.or(self.mm.zeros.block());
                 assert_eq!(block.map(|block| block.frame(0)), first, "SL-3: slot {number:#x}");
                 (0..PAGES_PER_SLOT)
@@ -133,7 +137,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
             assert_eq!(self.mm.frames.owner(frame), Some((self.owner(), index)), "{frame:?} of {page:?}");
         }
         // The lock order forbids to take the regions' lock here, so the region's access is checked by the model.
-        let may_fault = state.sampled || attributes == Attributes::new(attributes.access);
+        assert!(!(state.freed.get(index) && attributes.access.write), "SL-10: {page:?} can be written to");
+        let may_fault = state.sampled || state.cold || attributes == Attributes::new(attributes.access);
         assert!(may_fault, "SL-9: {page:?} has the access flag clear");
     }
 

@@ -314,8 +314,13 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         if attributes.permits(target.access) {
             self.mm.counters.spurious_fault.increment();
         } else if attributes.access.permits(target.access) {
-            self.set_accessed(target.page.index(), true);
+            match self.state.cold {
+                true => self.warm(),
+                false => _ = self.set_accessed(target.page.index(), true),
+            }
             self.mm.counters.access_flag_fault.increment();
+        } else if self.state.freed.get(target.page.index()) {
+            self.keep_freed(target);
         } else {
             // An operation that changed the region is still to come to this slot.
             self.protect(target.covered.clone(), target.attributes);

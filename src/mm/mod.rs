@@ -14,7 +14,7 @@
 //! | [`huge`] | split, promote, migrate, dissolve; collapse; policy; memory taken back |
 //! | [`pin`] | frames that must stay, for devices |
 //! | [`walk`] | looks at what is mapped, by address and by frame |
-//! | [`space`], `remap` | operations on ranges |
+//! | [`space`], `advice`, `remap` | operations on ranges |
 //! | `fault`, `touch`, `zeros` | from an address to its slot; what a touch maps there; what is only read |
 //! | [`pressure`] | time lost for want of memory; the application's part in giving it back |
 //! | `idle` | what idle cores do: zeroing ahead, filling what is in use by half |
@@ -25,6 +25,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod address;
+mod advice;
 pub mod bits;
 #[cfg(feature = "sim")]
 mod check;
@@ -59,6 +60,7 @@ pub use space::{MapRequest, Region};
 
 use crate::sync::{Rank, Ranked, RankedRw, Sleeping};
 use address::{Frame, VirtAddr};
+use advice::Freed;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use directory::Directory;
@@ -103,6 +105,7 @@ pub struct MemoryManager<M: Mmu> {
     background: Background,
     pressure: Pressure,
     zeros: Zeros,
+    freed: Freed,
 }
 
 /// Why an operation on a range of addresses was refused.
@@ -271,6 +274,7 @@ impl<M: Mmu> MemoryManager<M> {
             background: Background::new(),
             pressure: Pressure::new(),
             zeros: Zeros::new(),
+            freed: Freed::new(),
             policy: Policy::default(),
             counters: Counters::default(),
             overcommit: AtomicBool::new(false),

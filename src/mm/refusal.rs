@@ -45,6 +45,10 @@ refusals! {
     Absent, refused_absent, "a page is absent";
     /// A page was released by the application, and is not to be filled unless it asks for that.
     Released, refused_released, "a page was released";
+    /// A page was said to be one that may be taken back (Linux: `SCAN_PAGE_LAZYFREE`).
+    Freed, refused_freed, "the application can do without a page";
+    /// The application said so, and has not touched it since (Linux: `SCAN_LACK_REFERENCED_PAGE`).
+    Cold, refused_cold, "it was not used since the application said that it is cold";
     /// A page is not at home.
     Away, refused_away, "a page is away from home";
     /// The slot has no home (or, to one that must not split it, is mapped as a block): there is nothing to give up.

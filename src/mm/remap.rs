@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 use super::address::{Frame, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, VirtAddr, part_in, slots_of};
+use super::bits::Bits512;
 use super::frame::Class;
 use super::huge::SplitCause;
 use super::mmu::{Access, Attributes, Mmu};
@@ -121,6 +122,8 @@ struct Lifted {
     pages: ArrayVec<(usize, Frame, Access), PAGES_PER_GROUP>,
     /// Pages of the piece that were released.
     released: ArrayVec<usize, PAGES_PER_GROUP>,
+    /// Of those that are there, the ones that may be taken back.
+    freed: ArrayVec<usize, PAGES_PER_GROUP>,
 }
 
 impl<M: Mmu> MemoryManager<M> {
@@ -367,6 +370,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
             if self.state.released.get(index) {
                 lifted.released.push(index - piece.start);
             }
+            if self.state.freed.get(index) {
+                lifted.freed.push(index - piece.start);
+            }
         }
         // So that they are not freed.
         self.state.away.clear_range(piece.clone());
@@ -415,6 +421,10 @@ impl<M: Mmu> LockedSlot<'_, M> {
             self.install(table, first..first + count, frame, Attributes::new(access));
             rest = &rest[count..];
         }
+        self.note_freed(lifted.freed.iter().fold(Bits512::EMPTY, |mut freed, offset| {
+            freed.set(start + offset);
+            freed
+        }));
     }
 
     /// The table, or the reserve, zeroed.

@@ -15,7 +15,9 @@
 //!   that is mapped there drops the mark, and so does the end of the home.
 //! - **SL-8** A home with absent frames waits in the deferred queue, so that memory that is short finds them; one without does not.
 //! - Pages in `borrowed` are mapped to the zero block: ZE-1 and ZE-2 of [`super::zeros`]. They count as absent.
-//! - **SL-9** The access flag of a present page is clear only where nothing may touch the page, or while the slot is `sampled`.
+//! - **SL-9** The access flag of a present page is clear only where nothing may touch the page, or while the slot is `sampled` or
+//!   `cold`.
+//! - **SL-10** A page in `freed` is present, and no descriptor allows a store to it: what it holds may go until it is written to.
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
@@ -57,6 +59,8 @@ pub struct SlotState {
     pub(super) released: Bits512,
     /// Pages that are mapped to the zero block.
     pub(super) borrowed: Bits512,
+    /// Pages that the application can do without: they are taken back when memory is short, unless it writes to them before.
+    pub(super) freed: Bits512,
     /// Groups of which no page is at home, and whose frames in the home hold zeros; a bit each.
     pub(super) zeroed: u32,
     /// A block for this slot is being zeroed outside the lock; other faults wait for it.
@@ -69,6 +73,8 @@ pub struct SlotState {
     pub(super) strays: u8,
     /// Access flags of its pages may be clear: it is looked at how hot it is.
     pub(super) sampled: bool,
+    /// The application said that it will not need it soon, and has not touched it since.
+    pub(super) cold: bool,
     /// A table for pages that are on their way here, so that their arrival needs no memory.
     pub(super) reserve: Option<Frame>,
 }
@@ -102,6 +108,11 @@ impl SlotState {
     /// Pages that are mapped to the zero block.
     pub fn borrowed(&self) -> &Bits512 {
         &self.borrowed
+    }
+
+    /// Pages that may be taken back until they are written to.
+    pub fn freed(&self) -> &Bits512 {
+        &self.freed
     }
 
     /// Pages that a descriptor maps.
@@ -292,6 +303,10 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
         assert!(state.borrowed.and(&state.present).is_empty(), "ZE-1: slot {number:#x} has borrowed pages present");
         assert!(state.released.and(&state.present).is_empty(), "SL-5: slot {number:#x} has released pages present");
+        assert!(
+            state.freed.and(&state.present) == state.freed,
+            "SL-10: slot {number:#x} has free pages that are absent"
+        );
         for start in
             (0..PAGES_PER_SLOT).step_by(PAGES_PER_GROUP).filter(|&start| state.is_zeroed(start / PAGES_PER_GROUP))
         {
@@ -444,10 +459,8 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Unmaps the present pages of `range`. Frames at home become absent, others are freed; a slot without pages loses its
     /// home and its table. With [`SplitCause::Release`] the pages count as released until they are touched again.
     pub(super) fn clear(&mut self, range: Range<usize>, cause: SplitCause) {
-        let mut gone = Bits512::EMPTY;
-        gone.set_range(range.clone());
-        let cleared = gone;
-        let gone = gone.and(&self.state.mapped());
+        let cleared = Bits512::of(range.clone());
+        let gone = cleared.and(&self.state.mapped());
         let rest = self.state.mapped().and(&gone.not());
         if cause == SplitCause::Release {
             self.state.released = self.state.released.or(&cleared.and(&self.state.present));
@@ -484,6 +497,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
         self.mm.settle(&mut pending);
         self.forget_borrowed(&gone);
+        self.forget_freed(&gone);
         self.state.present = self.state.present.and(&rest);
         self.state.away = self.state.away.and(&rest);
         self.account_home();
@@ -511,6 +525,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
                 return;
             }
         }
+        self.forget_freed(&Bits512::FULL);
         let mut pending = Pending::new();
         let SlotState { offered, nominated, sampled, reserve, .. } = *self.state;
         let left = SlotState { offered, nominated, sampled, reserve, ..SlotState::default() };
@@ -556,6 +571,9 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     pub(super) fn protect(&mut self, range: Range<usize>, attributes: Attributes) {
         if attributes.access.execute {
             self.sync_code(range.clone());
+        }
+        if !self.state.freed.is_empty() {
+            self.forget_freed(&Bits512::of(range.clone()));
         }
         let mut pending = Pending::new();
         match self.state.mapping {

@@ -218,33 +218,6 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(())
     }
 
-    /// Sets the wish for blocks of `length` bytes from `start`. What is mapped stays as it is; later faults follow it.
-    ///
-    /// # Errors
-    ///
-    /// As for [`MemoryManager::protect`].
-    pub fn advise(&self, start: VirtAddr, length: usize, policy: HugePolicy) -> Result<(), MemoryError> {
-        let range = check_range(start, length)?;
-        self.reclaiming(|| self.try_advise(&range, policy))
-    }
-
-    fn try_advise(&self, range: &Range<u64>, policy: HugePolicy) -> Result<(), MemoryError> {
-        let _space = self.space.lock();
-        self.uncharged(range)?;
-        self.cut(range)?;
-        self.set_regions(range, |region| Region { policy, ..region });
-        self.for_each_slot(range, |mut slot, _| {
-            slot.new_epoch();
-            // It may be allowed blocks now.
-            if policy != HugePolicy::Never && matches!(slot.state.mapping, Mapping::Table(_)) {
-                slot.nominate();
-            }
-        });
-        self.merge_around(range);
-        self.nominate_ends(range);
-        Ok(())
-    }
-
     /// Gives the memory of `length` bytes from `start` back (Linux: `MADV_DONTNEED`); the pages stay mapped and read as
     /// zero. In a slot that keeps other pages, frames at home become absent, and are used again by the same pages.
     ///
@@ -312,7 +285,7 @@ impl<M: Mmu> MemoryManager<M> {
     /// # Errors
     ///
     /// A page in `range` that is in no region.
-    fn uncharged(&self, range: &Range<u64>) -> Result<u64, MemoryError> {
+    pub(super) fn uncharged(&self, range: &Range<u64>) -> Result<u64, MemoryError> {
         let regions = self.regions.read();
         let mut uncharged = 0;
         let mut page = range.start;
@@ -346,7 +319,7 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Cuts regions at both ends of `range`. Fails before it changes anything; ends that cut none need no memory, and others hardly
     /// ever, so that memory can be unmapped when there is none.
-    fn cut(&self, range: &Range<u64>) -> Result<(), MemoryError> {
+    pub(super) fn cut(&self, range: &Range<u64>) -> Result<(), MemoryError> {
         {
             let mut regions = self.regions.write();
             if regions.reserve(&self.source(), 2).is_err() {
@@ -374,7 +347,7 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// Changes the regions that make up `range`, at whose ends they are cut.
-    fn set_regions(&self, range: &Range<u64>, change: impl Fn(Region) -> Region) {
+    pub(super) fn set_regions(&self, range: &Range<u64>, change: impl Fn(Region) -> Region) {
         let mut page = range.start;
         while page < range.end {
             let Some(changed) = self.regions.write().change(page, &change) else { break };
@@ -390,7 +363,7 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// Joins equal neighbours at the borders in and around `range`.
-    fn merge_around(&self, range: &Range<u64>) {
+    pub(super) fn merge_around(&self, range: &Range<u64>) {
         let mut left = range.start.checked_sub(1).and_then(|page| self.regions.read().find(page));
         let mut page = range.start;
         while page <= range.end
@@ -407,7 +380,7 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Locks each slot that `range` touches and that exists, in ascending order, with the part of it in `range` as indices. A
     /// scheduler may have its way between two of them.
-    fn for_each_slot(&self, range: &Range<u64>, mut operation: impl FnMut(LockedSlot<'_, M>, Range<usize>)) {
+    pub(super) fn for_each_slot(&self, range: &Range<u64>, mut operation: impl FnMut(LockedSlot<'_, M>, Range<usize>)) {
         for (number, handle) in self.directory.slots(slots_of(range)) {
             operation(LockedSlot::lock(self, number, handle), part_in(range, number));
             crate::sync::breathe();

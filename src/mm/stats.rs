@@ -103,6 +103,12 @@ counters! {
     promote,
     /// … by idle time, which filled what was never touched.
     promote_idle,
+    /// Pages that the application said it can do without.
+    pglazyfree,
+    /// … that were taken back.
+    pglazyfreed,
+    /// Pages that the application said are cold.
+    pgdeactivate,
     /// Bytes that faults filled with zeros for the application.
     zeroed_bytes,
     /// Bytes that idle time filled with zeros, to spare faults that.
@@ -159,6 +165,10 @@ counters! {
     refused_absent,
     /// … a page of it was released by the application.
     refused_released,
+    /// … the application can do without a page of it.
+    refused_freed,
+    /// … the application said that it is cold.
+    refused_cold,
     /// … a page of it is away from home.
     refused_away,
     /// … it has no home that could end.

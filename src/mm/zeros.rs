@@ -179,9 +179,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
 
     /// Unmaps what of `range` is mapped to the zero block.
     pub(super) fn unborrow(&mut self, range: Range<usize>) {
-        let mut gone = Bits512::EMPTY;
-        gone.set_range(range.clone());
-        let gone = gone.and(&self.state.borrowed);
+        let gone = Bits512::of(range.clone()).and(&self.state.borrowed);
         if gone.is_empty() {
             return;
         }

@@ -2,7 +2,7 @@
 //! it holds, and whether they are their pages' still.
 
 use crate::world::World;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 use ashlar::mm::FaultError;
@@ -51,12 +51,14 @@ pub struct Model {
     /// Words that were written, by address; all others are zero.
     pub words: BTreeMap<u64, u64>,
     pub pins: Vec<Pin>,
+    /// Pages that may be taken back, or might have been before they were written to.
+    pub freed: BTreeSet<u64>,
 }
 
 impl Model {
     pub fn new() -> Self {
         let pages = vec![None; (WINDOW.end - WINDOW.start) as usize];
-        Model { pages, words: BTreeMap::new(), pins: Vec::new() }
+        Model { pages, words: BTreeMap::new(), pins: Vec::new(), freed: BTreeSet::new() }
     }
 
     /// What page `page` of the window is; `None` where nothing is mapped.
@@ -74,12 +76,18 @@ impl Model {
 
     /// The memory of `pages` is given back. Frames of theirs that are pinned stay their devices'.
     pub fn forget(&mut self, pages: &Range<u64>) {
+        self.forget_words(pages);
+        self.freed.retain(|page| !pages.contains(page));
+        let pinned = self.pins.iter_mut().flat_map(|pin| &mut pin.pages);
+        pinned.filter(|pinned| pages.contains(&pinned.page)).for_each(|pinned| pinned.lost = true);
+    }
+
+    /// What was written to `pages` is gone.
+    pub fn forget_words(&mut self, pages: &Range<u64>) {
         let bytes = pages.start * PAGE_SIZE as u64..pages.end * PAGE_SIZE as u64;
         while let Some((&at, _)) = self.words.range(bytes.clone()).next() {
             self.words.remove(&at);
         }
-        let pinned = self.pins.iter_mut().flat_map(|pin| &mut pin.pages);
-        pinned.filter(|pinned| pages.contains(&pinned.page)).for_each(|pinned| pinned.lost = true);
     }
 
     /// `pages` go to page `to` and those after it, where nothing is, with what is pinned of them. Frames that are lost go where
@@ -89,6 +97,8 @@ impl Model {
         let words: Vec<_> = self.words.range(bytes).map(|(&at, &word)| (at, word)).collect();
         words.iter().for_each(|(at, _)| _ = self.words.remove(at));
         self.words.extend(words.iter().map(|(at, word)| (at - address(pages.start).0 + address(to).0, *word)));
+        self.freed =
+            self.freed.iter().map(|page| if pages.contains(page) { page - pages.start + to } else { *page }).collect();
         let pinned = self.pins.iter_mut().flat_map(|pin| &mut pin.pages).filter(|pinned| pages.contains(&pinned.page));
         pinned
             .filter(|pinned| !pinned.lost || whole(pinned.page))
@@ -173,7 +183,8 @@ impl Model {
                     assert_eq!(allowed, Access { write: false, ..model.access }, "page {page:#x} is of the zero block");
                     continue;
                 }
-                assert_eq!(allowed, model.access, "page {page:#x}");
+                let is_freed = self.freed.contains(&page) && allowed == Access { write: false, ..model.access };
+                assert!(is_freed || allowed == model.access, "page {page:#x} allows {allowed}");
                 frames[(page - WINDOW.start) as usize] = Some(frame);
                 let used = &mut used[(frame.0 - RAM.frame().0) as usize];
                 assert!(!*used, "{frame:?} is mapped twice, at page {page:#x} as well");

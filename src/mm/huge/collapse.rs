@@ -95,6 +95,9 @@ impl Terms {
         if !self.asked && !state.released.is_empty() {
             return Err(Refusal::Released);
         }
+        if !self.asked && !state.freed.is_empty() {
+            return Err(Refusal::Freed);
+        }
         if PAGES_PER_SLOT - state.present.count() > self.fill {
             return Err(Refusal::Absent);
         }
@@ -283,6 +286,13 @@ impl<M: Mmu> LockedSlot<'_, M> {
             Mapping::Block { .. } => return Ok(Step::Done),
             Mapping::Table(table) => table,
         };
+        if !terms.asked && self.state.cold {
+            return Err(Refusal::Cold);
+        }
+        if terms.asked && !self.state.freed.is_empty() {
+            // Who wants a block wants what is in it.
+            self.protect(0..PAGES_PER_SLOT, attributes);
+        }
         if work.survey.pages < PAGES_PER_SLOT {
             self.look(table, &mut work.survey)?;
             // Where nothing is away, there was nothing to look at.

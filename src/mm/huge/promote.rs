@@ -14,7 +14,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     ///
     /// # Errors
     ///
-    /// A page is absent, or away from home; or there is no home, or it is mapped as a block already. Nothing changed.
+    /// A page is absent, away from home, or one that may be taken back; or there is no home, or it is mapped as a block already. Nothing changed.
     pub(in crate::mm) fn promote(&mut self) -> Result<(), Refusal> {
         let (Mapping::Table(table), Some(home)) = (self.state.mapping, self.state.home) else {
             return Err(Refusal::NoHome);
@@ -24,6 +24,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
         }
         if !self.state.away.is_empty() {
             return Err(Refusal::Away);
+        }
+        if !self.state.freed.is_empty() {
+            return Err(Refusal::Freed);
         }
         let (frame, attributes) = self.leaf(0).expect("all pages are present");
         debug_assert_eq!(frame, home.frame(0));
@@ -41,7 +44,11 @@ impl<M: Mmu> LockedSlot<'_, M> {
             let pages = group * PAGES_PER_GROUP..(group + 1) * PAGES_PER_GROUP;
             state.is_zeroed(group) || state.present.all_in(pages)
         };
-        if state.present.count() < PAGES_PER_SLOT / 2 || !(state.away.is_empty() && (0..GROUPS_PER_SLOT).all(ready)) {
+        let is_wanted = state.freed.is_empty() && !state.cold;
+        if !is_wanted
+            || state.present.count() < PAGES_PER_SLOT / 2
+            || !(state.away.is_empty() && (0..GROUPS_PER_SLOT).all(ready))
+        {
             return;
         }
         let first = state.present.next_set(0).expect("half of the pages are present");
@@ -66,6 +73,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         self.set_entry(Entry::Block { frame: home.frame(0), attributes }, &mut pending);
         self.mm.settle(&mut pending);
         self.state.mapping = Mapping::Block { deposit: table };
+        self.state.cold = false;
         self.forget_borrowed(&Bits512::FULL);
         self.mm.counters.promote.increment();
     }

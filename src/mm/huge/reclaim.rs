@@ -1,5 +1,6 @@
-//! Taking memory back, in this order: blocks that are being zeroed for the pool; the zero block, if nobody uses it; absent frames of homes, oldest first; zero pages of
-//! homes, which end; what the application can spare ([`crate::mm::pressure`]).
+//! Taking memory back, in this order: blocks that are being zeroed for the pool; the zero block, if nobody uses it; what the
+//! application can do without; absent frames of homes, oldest first; zero pages of homes, which end; what the application can
+//! spare ([`crate::mm::pressure`]).
 //!
 //! The worker does so when memory is low, until it is not low any more (Linux: kswapd). A fault that found no frame comes here as
 //! well, and an operation that found none for a record; neither holds a lock. What is free in caches and among the zeroed blocks, an
@@ -99,6 +100,7 @@ impl<M: Mmu> MemoryManager<M> {
             return true;
         }
         if self.free_zeros()
+            || self.reclaim_freed(&mut busy)
             || self.reclaim_absent(&mut busy, |owner| self.end_home_of(owner))
             || self.reclaim_zero_pages(&mut busy)
         {
@@ -138,6 +140,7 @@ impl<M: Mmu> MemoryManager<M> {
             return Giving::Gave;
         }
         if self.free_zeros()
+            || self.reclaim_freed(&mut busy)
             || self.reclaim_absent(&mut busy, |owner| self.end_home_with_zeros(owner))
             || self.search_for_zero_pages(shrinking)
         {

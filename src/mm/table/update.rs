@@ -114,16 +114,30 @@ pub enum PageChange {
     Clear,
     /// Gives it other attributes, if it is valid.
     Attributes(Attributes),
+    /// Lets it be written to no more.
+    ReadOnly,
+    /// Sets its access flag, or clears it.
+    Accessed(bool),
 }
 
 impl PageChange {
     fn apply(self, old: Entry) -> Entry {
         match (self, old) {
             (PageChange::Clear, _) => Entry::Invalid,
-            (PageChange::Attributes(attributes), Entry::Page { frame, contiguous, .. }) => {
-                Entry::Page { frame, attributes, contiguous }
+            (change, Entry::Page { frame, attributes, contiguous }) => {
+                Entry::Page { frame, attributes: change.attributes(attributes), contiguous }
             }
-            (PageChange::Attributes(_), other) => other,
+            (_, other) => other,
+        }
+    }
+
+    /// What it makes of the attributes `old` of what stays mapped.
+    pub fn attributes(self, old: Attributes) -> Attributes {
+        match self {
+            PageChange::Clear => old,
+            PageChange::Attributes(new) => new,
+            PageChange::ReadOnly => Attributes { access: Access { write: false, ..old.access }, ..old },
+            PageChange::Accessed(accessed) => Attributes { accessed, ..old },
         }
     }
 }
