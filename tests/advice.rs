@@ -6,7 +6,7 @@ mod common;
 mod world;
 
 use ashlar::mm::MemoryError;
-use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, VirtAddr};
+use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE};
 use ashlar::mm::huge::{Collapsed, Rest};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::PinRequest;
