@@ -71,7 +71,7 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Says that what `length` bytes from `start` hold is not needed any more, but may be again (Linux: `MADV_FREE`). Each page
     /// keeps it until memory is short, and reads as zero from then on. A write says that what is there is wanted, of all of a
-    /// block, or group. Pinned pages, and absent ones, are passed over.
+    /// block, or group. Pinned pages, absent ones, and those that a snapshot shows, are passed over.
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ impl<M: Mmu> MemoryManager<M> {
 impl<M: Mmu> LockedSlot<'_, M> {
     fn mark_free(&mut self, range: Range<usize>) {
         let state = &self.state;
-        let mut pages = Bits512::of(range).and(&state.present).and(&state.freed.not());
+        let mut pages = Bits512::of(range).and(&state.present).and(&state.freed.or(&state.shared).not());
         for index in self.pinned(&pages).iter() {
             pages.clear(index);
         }
@@ -147,7 +147,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     }
 
     /// Those of the present `pages` whose frames are pinned.
-    fn pinned(&self, pages: &Bits512) -> Bits512 {
+    pub(super) fn pinned(&self, pages: &Bits512) -> Bits512 {
         let mut pinned = Bits512::EMPTY;
         let frames = &self.mm.frames;
         if self.state.home.is_some_and(|home| !frames.is_pinned(home)) && self.state.away.is_empty() {
@@ -162,7 +162,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     }
 
     /// Changes the attributes of the present `pages`; a block of which they are a part is split.
-    fn change_present(&mut self, pages: &Bits512, change: PageChange, cause: SplitCause) {
+    pub(super) fn change_present(&mut self, pages: &Bits512, change: PageChange, cause: SplitCause) {
         let mut pending = Pending::new();
         let (machine, counters) = (&self.mm.machine, &self.mm.counters);
         if let Mapping::Block { .. } = self.state.mapping {

@@ -5,7 +5,7 @@ use super::MemoryManager;
 use super::address::{Frame, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT};
 use super::huge::HugePolicy;
 use super::mmu::{Access, Attributes, Entry, Level, Mmu};
-use super::slot::{LockedSlot, Mapping};
+use super::slot::{LockedSlot, Mapping, Role};
 use super::table::update::group_of;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -24,11 +24,13 @@ impl<M: Mmu> MemoryManager<M> {
         for (number, handle) in self.directory.all() {
             let slot = LockedSlot::lock(self, number, handle);
             tables += !matches!(slot.state.mapping, Mapping::Empty) as usize;
-            assert_eq!(slot.state.reserve, None, "slot {number:#x} keeps a table for nothing");
+            let is_snapshot = slot.state.role == Role::Snapshot;
+            assert!(is_snapshot || slot.state.reserve.is_none(), "slot {number:#x} keeps a table for nothing");
+            tables += usize::from(slot.state.reserve.is_some());
             let unmovable = slot.away_frames().filter(|&frame| self.frames.is_unmovable(frame)).count();
             movable += slot.state.away.count() - unmovable;
             settled += unmovable;
-            borrowed += slot.state.borrowed.count();
+            borrowed += slot.state.zeros().count();
             freed += slot.state.freed.count();
             slot.check();
         }
@@ -100,21 +102,43 @@ impl<M: Mmu> LockedSlot<'_, M> {
                 let is_writable = attributes.is_some_and(|attributes| attributes.access.write);
                 assert!(state.freed.is_empty() || state.freed.is_full() && !is_writable, "SL-10: slot {number:#x}");
                 let block = state.home.or(self.mm.zeros.block());
-                assert_eq!(block.map(|block| block.frame(0)), first, "SL-3: slot {number:#x}");
-                (0..PAGES_PER_SLOT)
-                    .filter(|&index| state.borrowed.get(index))
-                    .for_each(|index| self.check_zeros(index));
+                let is_its = state.taken.is_full() || block.map(|block| block.frame(0)) == first;
+                assert!(is_its, "SL-3: slot {number:#x}");
+                state.zeros().iter().for_each(|index| self.check_zeros(index));
+                assert!(state.shared.is_empty() || !is_writable, "SN-1: slot {number:#x}");
             }
             Mapping::Table(table) => {
                 (0..PAGES_PER_SLOT).for_each(|index| self.check_page(index));
                 (0..PAGES_PER_SLOT).step_by(PAGES_PER_GROUP).for_each(|start| self.check_group(table, start));
             }
         }
+        self.check_tie();
         let Some(home) = state.home else { return };
         for group in (0..GROUPS_PER_SLOT).filter(|&group| state.is_zeroed(group)) {
             for index in group_of(group * PAGES_PER_GROUP) {
                 assert!(self.mm.machine.is_zero(home.frame(index)), "SL-7: frame {index} of slot {number:#x}");
             }
+        }
+    }
+
+    /// SN-1 to SN-4 of [`super::snapshot`].
+    fn check_tie(&self) {
+        let (state, number) = (&*self.state, self.number);
+        if state.role == Role::Snapshot {
+            let has_table = state.reserve.is_some() || state.mapping != Mapping::Empty;
+            return assert!(has_table, "SN-4: slot {number:#x}");
+        }
+        let Some(snapshot) = self.lock_snapshot() else { return };
+        assert_eq!(snapshot.state.tie, Some(self.handle), "slot {number:#x} is tied to one that is not tied to it");
+        assert!(
+            snapshot.state.present.and(&state.shared).is_empty(),
+            "SN-1: slot {number:#x}: a copy of what is shared"
+        );
+        for index in snapshot.state.taken.iter() {
+            assert!(state.shared.get(index), "SN-2: page {index} of slot {number:#x} was taken, and is not shared");
+            let (frame, attributes) = snapshot.leaf(index).expect("it is mapped");
+            assert_eq!(Some(frame), self.leaf(index).map(|(frame, _)| frame), "SN-2: page {index} of slot {number:#x}");
+            assert!(!attributes.access.write, "SN-2: page {index} of slot {number:#x} can be written to");
         }
     }
 
@@ -128,9 +152,13 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let leaf = self.leaf(index);
         assert_eq!(leaf.is_some(), state.mapped().get(index), "SL-1: {page:?}");
         let Some((frame, attributes)) = leaf else { return };
+        if state.taken.get(index) {
+            return;
+        }
         if state.borrowed.get(index) {
             return self.check_zeros(index);
         }
+        assert!(!(state.shared.get(index) && attributes.access.write), "SN-1: {page:?} can be written to");
         let at_home = state.home.is_some_and(|home| home.frame(index) == frame);
         assert_eq!(at_home, !state.away.get(index), "SL-2: {page:?}");
         if !at_home {

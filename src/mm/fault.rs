@@ -9,16 +9,17 @@ use super::address::{Block, Frame, LOWER_END, PAGES_PER_SLOT, Page, VirtAddr};
 use super::huge::{HugePolicy, Shortage};
 use super::mmu::{Access, Attributes, Mmu};
 use super::slab::Handle;
-use super::slot::{LockedSlot, Mapping, Slot};
+use super::slot::{LockedSlot, Mapping, Role, Slot};
 use super::space::Region;
 use super::{FaultError, MemoryManager};
 use core::ops::Range;
 
 /// What a fault found under the regions' lock.
+#[derive(Clone)]
 pub(super) struct Target<'m> {
     pub(super) page: Page,
     /// What the fault wants to do.
-    access: Access,
+    pub(super) access: Access,
     /// What the region allows.
     pub(super) attributes: Attributes,
     /// The part of the slot that the region covers, as indices.
@@ -44,7 +45,7 @@ pub(super) struct Manner {
     /// What is only read may be mapped to the zero block.
     zeros: bool,
     /// The page is to have memory of its own, even if it is only read.
-    own: bool,
+    pub(super) own: bool,
 }
 
 impl Manner {
@@ -263,27 +264,26 @@ impl<M: Mmu> MemoryManager<M> {
     #[inline(never)]
     fn attempt(&self, target: &Target<'_>) -> Attempt {
         let mut slot = LockedSlot::of(self, target);
-        if slot.epoch() != target.epoch || slot.state.filling {
-            return Attempt::Retry;
+        if slot.epoch() != target.epoch || slot.state.role != Role::Plain {
+            let (role, tie) = (slot.state.role, slot.state.tie);
+            drop(slot);
+            return match role {
+                Role::Snapshot => self.attempt_in_snapshot(target, tie),
+                _ => Attempt::Retry,
+            };
         }
         if let Some((_, attributes)) = slot.leaf(target.page.index()) {
             if attributes.permits(target.access) && !target.manner.own {
                 self.counters.spurious_fault.increment();
                 return Attempt::Done;
             }
-            if slot.permit(target, attributes) {
-                return Attempt::Done;
+            if let Some(attempt) = slot.permit(target, attributes) {
+                return attempt;
             }
-        } else if !target.access.write && slot.may_be_zeros(target) {
-            return slot.map_zeros(target);
         }
-        let attempt = match slot.state.mapping {
-            Mapping::Empty => slot.first_touch(target),
-            _ => slot.fill_table(target),
-        };
-        match attempt {
+        match slot.attempt_absent(target) {
             Attempt::Fill(block, deposit) => {
-                slot.state.filling = true;
+                slot.state.role = Role::Closed;
                 drop(slot);
                 self.fill_block(target, block, deposit)
             }
@@ -302,14 +302,26 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         target.manner.zeros && read && !execute && self.mm.policy.uses_zero_page()
     }
 
-    /// Has the page of `target`, mapped with `attributes`, allow what the region does. False if it is absent now, to get memory of
+    /// What a touch of the absent page of `target` does.
+    #[inline]
+    pub(super) fn attempt_absent(&mut self, target: &Target<'_>) -> Attempt {
+        if !target.access.write && self.may_be_zeros(target) {
+            return self.map_zeros(target);
+        }
+        match self.state.mapping {
+            Mapping::Empty => self.first_touch(target),
+            _ => self.fill_table(target),
+        }
+    }
+
+    /// Has the page of `target`, mapped with `attributes`, allow what the region does. `None` if it is absent now, to get memory of
     /// its own.
     #[cold]
     #[inline(never)]
-    fn permit(&mut self, target: &Target<'_>, attributes: Attributes) -> bool {
+    fn permit(&mut self, target: &Target<'_>, attributes: Attributes) -> Option<Attempt> {
         if self.state.borrowed.get(target.page.index()) && (target.access.write || target.manner.own) {
             self.make_way(target);
-            return false;
+            return None;
         }
         if attributes.permits(target.access) {
             self.mm.counters.spurious_fault.increment();
@@ -321,12 +333,14 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             self.mm.counters.access_flag_fault.increment();
         } else if self.state.freed.get(target.page.index()) {
             self.keep_freed(target);
+        } else if self.state.shared.get(target.page.index()) && target.access.write {
+            return Some(self.write_shared(target));
         } else {
             // An operation that changed the region is still to come to this slot.
             self.protect(target.covered.clone(), target.attributes);
             self.mm.counters.pgfault.increment();
         }
-        true
+        Some(Attempt::Done)
     }
 
     /// Locks the slot of `target`.

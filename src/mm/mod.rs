@@ -14,7 +14,7 @@
 //! | [`huge`] | split, promote, migrate, dissolve; collapse; policy; memory taken back |
 //! | [`pin`] | frames that must stay, for devices |
 //! | [`walk`] | looks at what is mapped, by address and by frame |
-//! | [`space`], `advice`, `remap` | operations on ranges |
+//! | [`space`], `advice`, `remap`, `snapshot` | operations on ranges |
 //! | `fault`, `touch`, `zeros` | from an address to its slot; what a touch maps there; what is only read |
 //! | [`pressure`] | time lost for want of memory; the application's part in giving it back |
 //! | `idle` | what idle cores do: zeroing ahead, filling what is in use by half |
@@ -45,6 +45,7 @@ pub mod report;
 pub mod slab;
 pub mod slot;
 mod slot_cache;
+mod snapshot;
 mod source;
 pub mod space;
 pub mod stats;
@@ -152,6 +153,11 @@ pub enum MemoryError {
         /// Where it begins.
         address: VirtAddr,
     },
+    /// The memory is shared in a way that the operation does not allow for: a snapshot shows it, or it is one, or a part of one.
+    Shared {
+        /// The first address of that kind.
+        address: VirtAddr,
+    },
     /// What moves and leaves its addresses mapped keeps its length.
     KeptLength {
         /// Bytes of it.
@@ -185,6 +191,7 @@ impl fmt::Display for MemoryError {
             Self::NotMapped { address } => write!(f, "address {address} is not mapped"),
             Self::Divided { address } => write!(f, "another region begins at {address}, in the middle of the range"),
             Self::IntoItself { address } => write!(f, "the destination at {address} overlaps what is to move there"),
+            Self::Shared { address } => write!(f, "the memory at {address} is shared"),
             Self::KeptLength { length, wanted } => {
                 write!(f, "{length} bytes that stay mapped as they move cannot become {wanted}")
             }

@@ -49,6 +49,8 @@ refusals! {
     Freed, refused_freed, "the application can do without a page";
     /// The application said so, and has not touched it since (Linux: `SCAN_LACK_REFERENCED_PAGE`).
     Cold, refused_cold, "it was not used since the application said that it is cold";
+    /// A snapshot shows a page, or is what the page is of (Linux: `SCAN_EXCEED_SHARED_PTE`).
+    Shared, refused_shared, "a snapshot shares a page";
     /// A page is not at home.
     Away, refused_away, "a page is away from home";
     /// The slot has no home (or, to one that must not split it, is mapped as a block): there is nothing to give up.

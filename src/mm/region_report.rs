@@ -66,7 +66,7 @@ impl<M: Mmu> MemoryManager<M> {
             report.eligible = Err(Refusal::Policy);
         }
         self.walk(pages, |leaf| {
-            if leaf.zeros {
+            if leaf.zeros || leaf.taken {
                 return;
             }
             let bytes = leaf.pages * PAGE_SIZE;

@@ -20,7 +20,7 @@ use super::huge::SplitCause;
 use super::mmu::{Access, Attributes, Mmu};
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping, Pair, Slot};
-use super::space::{Region, Space, check_range};
+use super::space::{Region, Sharing, Space, check_range};
 use super::table::Pending;
 use super::table::update::group_of;
 use super::{MemoryError, MemoryManager};
@@ -117,13 +117,20 @@ impl Journey {
 
 /// What is on its way.
 #[derive(Default)]
-struct Lifted {
+pub(super) struct Lifted {
     /// The pages: which of a piece, and how it is mapped.
     pages: ArrayVec<(usize, Frame, Access), PAGES_PER_GROUP>,
     /// Pages of the piece that were released.
     released: ArrayVec<usize, PAGES_PER_GROUP>,
     /// Of those that are there, the ones that may be taken back.
     freed: ArrayVec<usize, PAGES_PER_GROUP>,
+}
+
+impl Lifted {
+    /// Where they arrive they allow `access`.
+    pub(super) fn allow(&mut self, access: Access) {
+        self.pages.iter_mut().for_each(|page| page.2 = access);
+    }
 }
 
 impl<M: Mmu> MemoryManager<M> {
@@ -134,6 +141,7 @@ impl<M: Mmu> MemoryManager<M> {
     ///
     /// Those of `mremap(2)`, which has fewer words for them: a bad range, as source or as destination; a page that is not mapped;
     /// [`Divided`](MemoryError::Divided), a destination [`IntoItself`](MemoryError::IntoItself);
+    /// [`Shared`](MemoryError::Shared) where a snapshot shows pages that would go by themselves, or is what would go;
     /// [`Overlap`](MemoryError::Overlap), where it can't grow; a kept range of another length; the commit limit; no memory for
     /// records. Nothing is changed.
     pub fn remap(&self, start: VirtAddr, length: usize, request: RemapRequest) -> Result<Range<VirtAddr>, MemoryError> {
@@ -152,10 +160,14 @@ impl<M: Mmu> MemoryManager<M> {
     fn try_remap(&self, from: &Range<u64>, pages: u64, request: RemapRequest) -> Result<Range<u64>, MemoryError> {
         let mut space = self.space.lock();
         let (found, region) = self.only_region(from)?;
+        if region.sharing != Sharing::None {
+            return Err(MemoryError::Shared { address: Page(from.start).start() });
+        }
         let old = from.end - from.start;
         let to = match request.to {
             Destination::At(address) | Destination::Over(address) => {
                 let to = check_range(address, request.length)?;
+                self.expect_whole(&to)?;
                 if to.start < from.end && from.start < to.end {
                     return Err(MemoryError::IntoItself { address });
                 }
@@ -179,6 +191,12 @@ impl<M: Mmu> MemoryManager<M> {
                 grown => return grown,
             },
         };
+        let journey = Journey { from: from.start..from.start + pages.min(old), to: to.start };
+        if journey.goes_by_pages()
+            && let Some(address) = self.first_shared(&journey.from)
+        {
+            return Err(MemoryError::Shared { address });
+        }
         // Two cuts at each of the ranges, one where the source is too long, and the new region.
         self.regions.write().reserve(&self.source(), 6).map_err(|_| MemoryError::NoMemory)?;
         let charge = match region.charged {
@@ -187,7 +205,6 @@ impl<M: Mmu> MemoryManager<M> {
             false => 0,
         };
         self.charge(&mut space, charge)?;
-        let journey = Journey { from: from.start..from.start + pages.min(old), to: to.start };
         if let Err(error) = self.depart(&journey, request.keep, &found) {
             self.arrive(&journey);
             space.committed -= charge;
@@ -212,6 +229,15 @@ impl<M: Mmu> MemoryManager<M> {
         self.merge_ends(&to);
         self.nominate_ends(&to);
         Ok(to)
+    }
+
+    /// The first page of `range` that a snapshot shows. The caller has the space's lock, so none comes.
+    fn first_shared(&self, range: &Range<u64>) -> Option<VirtAddr> {
+        self.directory.slots(slots_of(range)).find_map(|(number, handle)| {
+            let slot = LockedSlot::lock(self, number, handle);
+            let part = Bits512::of(part_in(range, number)).and(&slot.state.shared);
+            part.next_set(0).map(|index| (slot.first() + index as u64).start())
+        })
     }
 
     /// Unmaps `range`, if it is one, after memory for its cuts was reserved.
@@ -356,7 +382,7 @@ impl<M: Mmu> MemoryManager<M> {
 impl<M: Mmu> LockedSlot<'_, M> {
     /// Takes the pages of `piece`, of one group, out of the slot, in their frames: no translation leads to them any more. Those up
     /// to index `end` will follow.
-    fn lift(&mut self, piece: Range<usize>, end: usize) -> Lifted {
+    pub(super) fn lift(&mut self, piece: Range<usize>, end: usize) -> Lifted {
         self.new_epoch();
         self.leave_home(piece.clone(), end);
         let mut lifted = Lifted::default();
@@ -405,7 +431,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     }
 
     /// Maps what was lifted at index `start` and after it, where nothing is. A table was provided for, or there is one.
-    fn land(&mut self, start: usize, lifted: &Lifted) {
+    pub(super) fn land(&mut self, start: usize, lifted: &Lifted) {
         self.new_epoch();
         lifted.released.iter().for_each(|offset| self.state.released.set(start + offset));
         let mut rest = &lifted.pages[..];
@@ -428,7 +454,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     }
 
     /// The table, or the reserve, zeroed.
-    fn landing_table(&mut self) -> Frame {
+    pub(super) fn landing_table(&mut self) -> Frame {
         if let Mapping::Table(table) = self.state.mapping {
             return table;
         }

@@ -21,6 +21,8 @@ pub struct Usage {
     pub pages: usize,
     /// Pages mapped to the zero block: no memory of theirs.
     pub zeros: usize,
+    /// Pages of snapshots that are mapped to the live memory.
+    pub taken: usize,
     /// Frames that hold translation tables, deposits included.
     pub tables: usize,
     /// Regions.
@@ -96,6 +98,7 @@ impl<M: Mmu> MemoryManager<M> {
             usage.tables += (last.replace(leaf.page.slot()) != Some(leaf.page.slot())) as usize;
             match leaf.size {
                 _ if leaf.zeros => usage.zeros += leaf.pages,
+                _ if leaf.taken => usage.taken += leaf.pages,
                 Size::Block => block_pages += leaf.pages,
                 Size::Group => usage.groups += 1,
                 Size::Page => usage.pages += 1,

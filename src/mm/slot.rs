@@ -49,6 +49,18 @@ pub enum Mapping {
     },
 }
 
+/// What faults have to know of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Role {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// They wait: a block for it is being zeroed outside its lock, or a snapshot is being made.
+    Closed,
+    /// It is a snapshot's ([`super::snapshot`]).
+    Snapshot,
+}
+
 /// What a slot's lock guards.
 #[derive(Debug, Default)]
 pub struct SlotState {
@@ -57,14 +69,20 @@ pub struct SlotState {
     pub(super) present: Bits512,
     pub(super) away: Bits512,
     pub(super) released: Bits512,
-    /// Pages that are mapped to the zero block.
+    /// Pages that are mapped to frames of others: the zero block, or a snapshot's to the live slot's.
     pub(super) borrowed: Bits512,
     /// Pages that the application can do without: they are taken back when memory is short, unless it writes to them before.
     pub(super) freed: Bits512,
     /// Groups of which no page is at home, and whose frames in the home hold zeros; a bit each.
     pub(super) zeroed: u32,
-    /// A block for this slot is being zeroed outside the lock; other faults wait for it.
-    pub(super) filling: bool,
+    /// Pages that a snapshot shows: mapped for reading only, until they are written to.
+    pub(super) shared: Bits512,
+    /// Borrowed pages, of a snapshot, that are mapped to the frames of the live slot.
+    pub(super) taken: Bits512,
+    /// What faults have to know of it.
+    pub(super) role: Role,
+    /// The slot that shares pages with this one: its snapshot's, or that which it is the snapshot of.
+    pub(super) tie: Option<Handle<Slot>>,
     /// The slot is among those that idle time looks at, or on its way back there.
     pub(super) offered: bool,
     /// It is a candidate for background collapse, or on its way back there.
@@ -105,7 +123,7 @@ impl SlotState {
         &self.released
     }
 
-    /// Pages that are mapped to the zero block.
+    /// Pages that are mapped to the zero block; or, of a snapshot, to the frames of the live slot.
     pub fn borrowed(&self) -> &Bits512 {
         &self.borrowed
     }
@@ -113,6 +131,11 @@ impl SlotState {
     /// Pages that may be taken back until they are written to.
     pub fn freed(&self) -> &Bits512 {
         &self.freed
+    }
+
+    /// Pages that are mapped to the zero block.
+    pub(super) fn zeros(&self) -> Bits512 {
+        self.borrowed.and(&self.taken.not())
     }
 
     /// Pages that a descriptor maps.
@@ -249,6 +272,13 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         LockedSlot { mm, number: slot.number(), handle, slot, state }
     }
 
+    /// As [`LockedSlot::of_handle`], of the snapshot's slot that is tied to one whose lock the caller holds (SN-3).
+    pub(super) fn of_tied(mm: &'m MemoryManager<M>, handle: Handle<Slot>) -> Self {
+        let slot = mm.slots.get(handle);
+        let state = slot.state.lock_nested();
+        LockedSlot { mm, number: slot.number(), handle, slot, state }
+    }
+
     /// As [`LockedSlot::lock`], with the record of `handle` at hand.
     #[inline]
     pub(super) fn lock_record(mm: &'m MemoryManager<M>, number: u64, handle: Handle<Slot>, slot: &'m Slot) -> Self {
@@ -303,6 +333,17 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
         assert!(state.borrowed.and(&state.present).is_empty(), "ZE-1: slot {number:#x} has borrowed pages present");
         assert!(state.released.and(&state.present).is_empty(), "SL-5: slot {number:#x} has released pages present");
+        assert!(
+            state.shared.and(&state.present) == state.shared,
+            "SN-1: slot {number:#x} shares pages that are absent"
+        );
+        let is_block = matches!(state.mapping, Mapping::Block { .. });
+        assert!(!is_block || state.shared.is_empty() || state.shared.is_full(), "SN-1: a part of block {number:#x}");
+        assert!(state.shared.is_empty() || state.tie.is_some(), "SN-1: slot {number:#x} has no snapshot");
+        assert!(state.taken.and(&state.borrowed) == state.taken, "SN-2: slot {number:#x} takes what it has");
+        if state.role == Role::Snapshot {
+            assert!(state.home.is_none(), "slot {number:#x} of a snapshot has a home");
+        }
         assert!(
             state.freed.and(&state.present) == state.freed,
             "SL-10: slot {number:#x} has free pages that are absent"
@@ -459,6 +500,9 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Unmaps the present pages of `range`. Frames at home become absent, others are freed; a slot without pages loses its
     /// home and its table. With [`SplitCause::Release`] the pages count as released until they are touched again.
     pub(super) fn clear(&mut self, range: Range<usize>, cause: SplitCause) {
+        if self.state.shared.any_in(range.clone()) {
+            self.hand_over(range.clone(), cause);
+        }
         let cleared = Bits512::of(range.clone());
         let gone = cleared.and(&self.state.mapped());
         let rest = self.state.mapped().and(&gone.not());
@@ -527,8 +571,8 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
         self.forget_freed(&Bits512::FULL);
         let mut pending = Pending::new();
-        let SlotState { offered, nominated, sampled, reserve, .. } = *self.state;
-        let left = SlotState { offered, nominated, sampled, reserve, ..SlotState::default() };
+        let SlotState { offered, nominated, sampled, reserve, role, tie, .. } = *self.state;
+        let left = SlotState { offered, nominated, sampled, reserve, role, tie, ..SlotState::default() };
         let state = core::mem::replace(&mut *self.state, left);
         match state.mapping {
             Mapping::Block { deposit } => {
@@ -580,7 +624,8 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             Mapping::Empty => {}
             Mapping::Block { .. } => {
                 let (frame, _) = self.leaf(0).expect("a block maps its first page");
-                let attributes = if self.state.home.is_some() { attributes } else { read_only(attributes.access) };
+                let is_own = self.state.home.is_some() && self.state.shared.is_empty();
+                let attributes = if is_own { attributes } else { read_only(attributes.access) };
                 if range == (0..PAGES_PER_SLOT) {
                     self.set_entry(Entry::Block { frame, attributes }, &mut pending);
                 } else {
@@ -589,11 +634,11 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             }
             Mapping::Table(table) => {
                 let (machine, counters) = (&self.mm.machine, &self.mm.counters);
+                let not_own = self.state.borrowed.or(&self.state.shared);
                 let mut start = range.start;
                 while start < range.end {
-                    let borrowed = self.state.borrowed.get(start);
-                    let end = self.state.borrowed.run_end(start, range.end);
-                    let attributes = if borrowed { read_only(attributes.access) } else { attributes };
+                    let end = not_own.run_end(start, range.end);
+                    let attributes = if not_own.get(start) { read_only(attributes.access) } else { attributes };
                     let change = PageChange::Attributes(attributes);
                     update_pages(machine, counters, table, self.first(), start..end, change, &mut pending);
                     start = end;

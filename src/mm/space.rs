@@ -33,7 +33,7 @@ use super::address::{LOWER_END, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, Page
 use super::huge::{HugePolicy, Shortage, SplitCause};
 use super::mmu::{Access, Attributes, Mmu};
 use super::slab::Handle;
-use super::slot::{LockedSlot, Mapping, Slot};
+use super::slot::{LockedSlot, Mapping, Role, Slot};
 use super::{MemoryError, MemoryManager, Refusal};
 use core::ops::Range;
 
@@ -54,6 +54,17 @@ pub struct Region {
     pub policy: HugePolicy,
     /// Its pages count against the commit limit.
     pub charged: bool,
+    /// Who else has its memory.
+    pub sharing: Sharing,
+}
+
+/// Who else has the memory of a region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sharing {
+    /// Nobody; or a snapshot, which is no matter of the region's.
+    None,
+    /// The region is a snapshot, of other memory.
+    Snapshot,
 }
 
 /// What [`MemoryManager::map`] is asked for.
@@ -138,7 +149,7 @@ impl<M: Mmu> MemoryManager<M> {
         if charged {
             self.charge(&mut space, pages)?;
         }
-        let region = Region { access: request.access, policy: request.policy, charged };
+        let region = Region { access: request.access, policy: request.policy, charged, sharing: Sharing::None };
         self.regions.write().insert(&self.source(), range.clone(), region).expect("looked at and reserved");
         self.merge_ends(&range);
         self.nominate_ends(&range);
@@ -162,6 +173,7 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Unmaps `range`, cutting regions at its ends.
     pub(super) fn cut_and_unmap(&self, space: &mut Space, range: &Range<u64>) -> Result<(), MemoryError> {
+        self.expect_whole(range)?;
         self.cut(range)?;
         self.unmap_held(space, range);
         Ok(())
@@ -176,6 +188,11 @@ impl<M: Mmu> MemoryManager<M> {
             }
         }
         self.for_each_slot(range, |mut slot, part| {
+            if slot.state.role == Role::Snapshot {
+                let handle = slot.handle;
+                drop(slot);
+                return self.end_snapshot_slot(handle);
+            }
             slot.new_epoch();
             slot.clear(part, SplitCause::Unmap);
         });
@@ -235,7 +252,7 @@ impl<M: Mmu> MemoryManager<M> {
     /// Whether the byte at `address` is in a block: mapped by a block descriptor, and not to the zero block.
     pub fn is_huge(&self, address: VirtAddr) -> bool {
         LockedSlot::find(self, address.page().slot())
-            .is_some_and(|slot| matches!(slot.state.mapping, Mapping::Block { .. }) && slot.state.home.is_some())
+            .is_some_and(|slot| matches!(slot.state.mapping, Mapping::Block { .. }) && slot.state.zeros().is_empty())
     }
 
     /// A free range of addresses for `pages` pages, which lies in its slots as one that begins at page `like` does.
@@ -284,7 +301,7 @@ impl<M: Mmu> MemoryManager<M> {
     ///
     /// # Errors
     ///
-    /// A page in `range` that is in no region.
+    /// A page in `range` that is in no region, or in that of a snapshot, which can only be read.
     pub(super) fn uncharged(&self, range: &Range<u64>) -> Result<u64, MemoryError> {
         let regions = self.regions.read();
         let mut uncharged = 0;
@@ -296,6 +313,9 @@ impl<M: Mmu> MemoryManager<M> {
             let end = found.end.min(range.end);
             if !region.charged {
                 uncharged += end - page;
+            }
+            if region.sharing == Sharing::Snapshot {
+                return Err(MemoryError::Shared { address: Page(page).start() });
             }
             page = end;
         }
@@ -314,6 +334,19 @@ impl<M: Mmu> MemoryManager<M> {
             });
         }
         space.committed += pages;
+        Ok(())
+    }
+
+    /// No end of `range` is in the middle of a snapshot.
+    pub(super) fn expect_whole(&self, range: &Range<u64>) -> Result<(), MemoryError> {
+        let regions = self.regions.read();
+        for at in [range.start, range.end] {
+            if let Some((found, Region { sharing: Sharing::Snapshot, .. })) = regions.find(at)
+                && found.start < at
+            {
+                return Err(MemoryError::Shared { address: Page(at).start() });
+            }
+        }
         Ok(())
     }
 
@@ -416,7 +449,7 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// Promotes a slot, if one region that may have blocks covers it.
-    fn promote_covered(&self, number: u64, handle: Handle<Slot>) {
+    pub(super) fn promote_covered(&self, number: u64, handle: Handle<Slot>) {
         let first = number * PAGES_PER_SLOT as u64;
         if let Some((found, region)) = self.region(Page(first).start())
             && found.end >= first + PAGES_PER_SLOT as u64

@@ -87,6 +87,8 @@ counters! {
     thp_split_pmd_underused,
     /// … of the zero block, to be written to.
     thp_split_pmd_zeros,
+    /// … of which a snapshot shows pages, or parts.
+    thp_split_pmd_snapshot,
     /// … for code that knows pages only.
     thp_split_pmd_pages,
     /// Homes that were dissolved: their absent frames were taken back.
@@ -133,6 +135,10 @@ counters! {
     khugepaged_collapsed,
     /// Slots that it did not, because more than `max_ptes_none` of their pages are absent.
     thp_scan_exceed_none_pte,
+    /// … because a snapshot shows more than `max_ptes_shared` of them.
+    thp_scan_exceed_share_pte,
+    /// Pages that were copied because a snapshot shows them.
+    snapshot_pages_copied,
     /// Translations whose access flags were cleared, to see which are used.
     heat_samples,
     /// Faults that waited for compaction.
@@ -169,6 +175,8 @@ counters! {
     refused_freed,
     /// … the application said that it is cold.
     refused_cold,
+    /// … a snapshot shows it, or is made of it.
+    refused_shared,
     /// … a page of it is away from home.
     refused_away,
     /// … it has no home that could end.

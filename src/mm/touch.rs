@@ -15,7 +15,7 @@ use super::fault::{Attempt, Target};
 use super::frame::{Class, Home};
 use super::huge::{Effort, FaultMode, HugePolicy};
 use super::mmu::{Attributes, Entry, Mmu};
-use super::slot::{LockedSlot, Mapping};
+use super::slot::{LockedSlot, Mapping, Role};
 use super::table::Place;
 use super::table::update::group_of;
 use super::{MemoryManager, Refusal};
@@ -27,7 +27,7 @@ impl<M: Mmu> MemoryManager<M> {
     pub(super) fn fill_block(&self, target: &Target<'_>, block: Block, deposit: Frame) -> Attempt {
         self.zero(block.frame(0), PAGES_PER_SLOT);
         let mut slot = LockedSlot::of(self, target);
-        slot.state.filling = false;
+        slot.state.role = Role::Plain;
         if slot.epoch() != target.epoch {
             drop(slot);
             // Nobody has seen it: it is zero.

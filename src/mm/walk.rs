@@ -40,6 +40,8 @@ pub struct Leaf {
     pub size: Size,
     /// Whether it leads to the zero block, which is nobody's memory.
     pub zeros: bool,
+    /// Whether it is one of a snapshot, and leads to the live memory.
+    pub taken: bool,
 }
 
 /// Sizes of translations.
@@ -98,8 +100,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
             Mapping::Block { .. } => {
                 if let Some((frame, attributes)) = self.leaf(range.start) {
                     let page = self.first() + range.start as u64;
-                    let zeros = self.state.home.is_none();
-                    visit(Leaf { page, pages: range.len(), frame, attributes, size: Size::Block, zeros });
+                    let taken = !self.state.taken.is_empty();
+                    let zeros = self.state.home.is_none() && !taken;
+                    visit(Leaf { page, pages: range.len(), frame, attributes, size: Size::Block, zeros, taken });
                 }
                 return range.end;
             }
@@ -115,8 +118,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
             };
             next = after.min(end);
             if let Some((frame, attributes)) = entry.leaf() {
-                let (page, pages, zeros) = (self.first() + index as u64, next - index, self.state.borrowed.get(index));
-                visit(Leaf { page, pages, frame, attributes, size, zeros });
+                let (page, pages, taken) = (self.first() + index as u64, next - index, self.state.taken.get(index));
+                let zeros = self.state.borrowed.get(index) && !taken;
+                visit(Leaf { page, pages, frame, attributes, size, zeros, taken });
             }
         }
         end

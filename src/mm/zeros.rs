@@ -4,18 +4,18 @@
 //! pages, and freed when memory is short and nothing is mapped to it. A write replaces what it must: a group or a page, or all of
 //! it where a zeroed block is to be had.
 //!
-//! - **ZE-1** A page in `borrowed` is not present: its descriptor leads to the frame at its offset in the zero block, and never
+//! - **ZE-1** A page in `borrowed`, unless it is `taken` (SN-2 of [`super::snapshot`]), is not present: its descriptor leads to the frame at its offset in the zero block, and never
 //!   allows a store. Nobody pins that frame: who wants to gets memory of its own.
 //! - **ZE-2** As many pages are counted here as are borrowed, so that the block is not freed before the last one is.
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
-use super::address::{Block, PAGES_PER_SLOT};
+use super::address::{Block, Frame, PAGES_PER_SLOT};
 use super::bits::Bits512;
 use super::fault::{Attempt, Target};
 use super::huge::SplitCause;
 use super::mmu::{Access, Attributes, Entry, Mmu};
-use super::slot::{LockedSlot, Mapping};
+use super::slot::{LockedSlot, Mapping, Role};
 use super::table::Pending;
 use super::table::update::{PageChange, group_of, install, install_pages, update_pages};
 use crate::sync::{Rank, Ranked, switch};
@@ -140,11 +140,20 @@ impl<M: Mmu> LockedSlot<'_, M> {
             mm.zeros.give_back(range.len());
             return Attempt::NoMemory;
         };
-        let (machine, first) = (&mm.machine, zeros.frame(range.start));
+        mm.counters.thp_zero_page_fault.add((range.len() == PAGES_PER_SLOT).into());
+        self.map_borrowed(range.clone(), zeros.frame(range.start), attributes, table);
+        mm.counters.pgfault.increment();
+        mm.counters.pgfault_zero.increment();
+        Attempt::Done
+    }
+
+    /// Maps the absent pages of `range` to the frames from `first` on, which are not the slot's own. All of the slot becomes a
+    /// block, with `table` as its deposit; otherwise that is its table, or becomes it.
+    pub(super) fn map_borrowed(&mut self, range: Range<usize>, first: Frame, attributes: Attributes, table: Frame) {
+        let machine = &self.mm.machine;
         if range.len() == PAGES_PER_SLOT {
             install(machine, self.place(), Entry::Block { frame: first, attributes });
             self.state.mapping = Mapping::Block { deposit: table };
-            mm.counters.thp_zero_page_fault.increment();
         } else {
             if self.state.mapping == Mapping::Empty {
                 machine.zero(table, 1);
@@ -154,9 +163,6 @@ impl<M: Mmu> LockedSlot<'_, M> {
             install_pages(machine, table, range.clone(), first, attributes);
         }
         self.state.borrowed.set_range(range);
-        mm.counters.pgfault.increment();
-        mm.counters.pgfault_zero.increment();
-        Attempt::Done
     }
 
     /// Has the page of `target`, which is mapped to the zero block, become an absent one, so that it gets memory of its own; with
@@ -177,21 +183,24 @@ impl<M: Mmu> LockedSlot<'_, M> {
         }
     }
 
-    /// Unmaps what of `range` is mapped to the zero block.
+    /// Unmaps what of `range` is mapped to frames of others.
     pub(super) fn unborrow(&mut self, range: Range<usize>) {
         let gone = Bits512::of(range.clone()).and(&self.state.borrowed);
         if gone.is_empty() {
             return;
         }
         let rest = self.state.borrowed.and(&gone.not());
-        let mut pending = Pending::new();
+        let (mut pending, mut left) = (Pending::new(), None);
         let (machine, counters) = (&self.mm.machine, &self.mm.counters);
         match self.state.mapping {
             _ if rest.is_empty() && self.state.present.is_empty() => {
                 // A slot of which nothing is mapped has no table.
                 let (Mapping::Table(table) | Mapping::Block { deposit: table }) = self.state.mapping else { return };
                 self.unlink(&self.state, &mut pending);
-                pending.free(table, 0);
+                match self.state.role == Role::Snapshot && self.state.reserve.is_none() {
+                    true => left = Some(table),
+                    false => pending.free(table, 0),
+                }
                 self.state.mapping = Mapping::Empty;
             }
             Mapping::Block { .. } => self.split(range, PageChange::Clear, SplitCause::Zeros, &mut pending),
@@ -203,15 +212,17 @@ impl<M: Mmu> LockedSlot<'_, M> {
             Mapping::Empty => {}
         }
         self.mm.settle(&mut pending);
+        self.state.reserve = self.state.reserve.or(left);
         self.forget_borrowed(&gone);
     }
 
-    /// Pages of `gone` are mapped to the zero block no more.
+    /// Pages of `gone` are mapped to frames of others no more.
     pub(super) fn forget_borrowed(&mut self, gone: &Bits512) {
         let gone = gone.and(&self.state.borrowed);
         if !gone.is_empty() {
+            self.mm.zeros.give_back(gone.and(&self.state.taken.not()).count());
             self.state.borrowed = self.state.borrowed.and(&gone.not());
-            self.mm.zeros.give_back(gone.count());
+            self.state.taken = self.state.taken.and(&gone.not());
         }
     }
 }

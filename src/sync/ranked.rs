@@ -129,6 +129,22 @@ impl<T> Ranked<T> {
         }
     }
 
+    /// As [`Ranked::lock`], beneath a lock of the same rank, at whatever address that is. The caller knows of another order between
+    /// the two, which everybody keeps.
+    ///
+    /// # Panics
+    ///
+    /// In debug builds, when a lock of a higher rank is held.
+    #[inline]
+    pub fn lock_nested(&self) -> Guard<'_, T> {
+        switch();
+        rank::check(self.rank, usize::MAX);
+        match self.lock.try_lock() {
+            Some(inner) => self.guard(inner),
+            None => self.lock_contended(),
+        }
+    }
+
     #[cold]
     fn lock_contended(&self) -> Guard<'_, T> {
         count_wait(self.rank);

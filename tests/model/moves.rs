@@ -182,7 +182,7 @@ impl Run {
         let range = self.range();
         let mut walked = Vec::new();
         let mut next = range.start;
-        self.world.mm.walk(range.clone(), |Leaf { page, pages, frame, attributes, size, zeros }| {
+        self.world.mm.walk(range.clone(), |Leaf { page, pages, frame, attributes, size, zeros, .. }| {
             assert!(next <= page.0 && pages > 0, "page {page:?} comes after {next:#x}");
             next = page.0 + pages as u64;
             assert_eq!(zeros, Some(frame.block()) == self.world.mm.zero_block(), "page {page:?}");

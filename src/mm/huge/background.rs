@@ -20,7 +20,7 @@ use super::reclaim::{Giving, Shrinking};
 use crate::mm::address::PAGES_PER_SLOT;
 use crate::mm::mmu::Mmu;
 use crate::mm::slab::Handle;
-use crate::mm::slot::{LockedSlot, Mapping, Slot};
+use crate::mm::slot::{LockedSlot, Mapping, Role, Slot};
 use crate::mm::{MemoryManager, Refusal};
 use crate::sync::{Rank, Ranked, Signal};
 use arrayvec::ArrayVec;
@@ -300,13 +300,13 @@ impl<M: Mmu> MemoryManager<M> {
             let mut slot = LockedSlot::of_handle(self, handle);
             // Before the look at it: whatever changes it from here on nominates it again.
             slot.state.nominated = false;
-            if let Mapping::Empty | Mapping::Block { .. } = slot.state.mapping {
+            if !matches!(slot.state.mapping, Mapping::Table(_)) || slot.state.role == Role::Snapshot {
                 return Outcome::Settled;
             }
         }
         let counters = &self.counters;
         counters.khugepaged_slots_scanned.increment();
-        let terms = Terms::background(self.policy.max_ptes_none());
+        let terms = Terms::background(&self.policy);
         // Once begun it is ended: it gives as much back as it takes.
         match self.collapse_slot(number, terms, &mut || false) {
             Ok(_) => counters.khugepaged_collapsed.increment(),
@@ -322,6 +322,9 @@ impl<M: Mmu> MemoryManager<M> {
             Err(refusal) => {
                 if refusal == Refusal::Absent {
                     counters.thp_scan_exceed_none_pte.increment();
+                }
+                if refusal == Refusal::Shared {
+                    counters.thp_scan_exceed_share_pte.increment();
                 }
                 self.refused(refusal);
             }

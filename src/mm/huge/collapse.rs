@@ -12,12 +12,12 @@ use crate::mm::address::{
     Block, Frame, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, VirtAddr, part_in, slots_of,
 };
 use crate::mm::frame::Home;
-use crate::mm::huge::HugePolicy;
 use crate::mm::huge::adopt::{Adoption, Contents};
 use crate::mm::huge::migrate::Left;
+use crate::mm::huge::{HugePolicy, Policy};
 use crate::mm::mmu::{Attributes, Level, Mmu};
 use crate::mm::slab::Handle;
-use crate::mm::slot::{LockedSlot, Mapping, Slot, SlotState};
+use crate::mm::slot::{LockedSlot, Mapping, Role, Slot, SlotState};
 use crate::mm::space::check_range;
 use crate::mm::table::update::{Move, group_of};
 use crate::mm::{MemoryError, MemoryManager, Refusal};
@@ -72,6 +72,8 @@ struct Survey {
 pub(super) struct Terms {
     /// How many absent pages it may fill.
     fill: usize,
+    /// How many pages that a snapshot shows it may copy into that.
+    copy: usize,
     /// The application asked for it: what was released is filled as well, the global policy counts for nothing, and any block
     /// may be emptied to become the home.
     asked: bool,
@@ -79,11 +81,11 @@ pub(super) struct Terms {
 
 impl Terms {
     /// The application asked for it (Linux: `MADV_COLLAPSE`).
-    const ASKED: Terms = Terms { fill: PAGES_PER_SLOT, asked: true };
+    const ASKED: Terms = Terms { fill: PAGES_PER_SLOT, copy: PAGES_PER_SLOT, asked: true };
 
-    /// In the background, with up to `max_ptes_none` absent pages filled.
-    pub(super) const fn background(max_ptes_none: usize) -> Self {
-        Terms { fill: max_ptes_none, asked: false }
+    /// In the background, as `policy` has it.
+    pub(super) fn background(policy: &Policy) -> Self {
+        Terms { fill: policy.max_ptes_none(), copy: policy.max_ptes_shared(), asked: false }
     }
 
     /// Whether what is absent may be filled.
@@ -97,6 +99,9 @@ impl Terms {
         }
         if !self.asked && !state.freed.is_empty() {
             return Err(Refusal::Freed);
+        }
+        if state.shared.count() > self.copy {
+            return Err(Refusal::Shared);
         }
         if PAGES_PER_SLOT - state.present.count() > self.fill {
             return Err(Refusal::Absent);
@@ -208,7 +213,7 @@ impl<M: Mmu> MemoryManager<M> {
     ) -> Result<Option<R>, Refusal> {
         let (handle, attributes, epoch) = self.collapsible(number, asked)?;
         let mut slot = LockedSlot::lock(self, number, handle);
-        if slot.epoch() != epoch || slot.state.filling {
+        if slot.epoch() != epoch || slot.state.role == Role::Closed {
             return Ok(None);
         }
         operation(&mut slot, attributes).map(Some)
@@ -281,6 +286,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     /// Does what is next for the slot to become a block.
     fn collapse_step(&mut self, attributes: Attributes, terms: Terms, work: &mut Work) -> Result<Step, Refusal> {
         let table = match self.state.mapping {
+            _ if self.state.role == Role::Snapshot => return Err(Refusal::Shared),
             _ if self.state.present.is_empty() => return Err(Refusal::Empty),
             Mapping::Empty => return Err(Refusal::Empty),
             Mapping::Block { .. } => return Ok(Step::Done),
@@ -302,6 +308,12 @@ impl<M: Mmu> LockedSlot<'_, M> {
         }
         let Some(home) = self.state.home else { return Ok(Step::NoHome) };
         let allowed = terms.allow(&self.state);
+        if allowed.is_ok()
+            && let Some(index) = self.state.shared.next_set(0)
+        {
+            self.part_with_group(index, attributes)?;
+            return Ok(Step::More);
+        }
         let missing = if allowed.is_ok() { self.state.at_home().not() } else { self.state.away };
         let Some(index) = missing.next_set(0) else {
             allowed?;

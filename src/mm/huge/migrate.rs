@@ -5,7 +5,7 @@
 use crate::mm::address::{Frame, GROUP_ORDER, PAGES_PER_GROUP, VirtAddr};
 use crate::mm::frame::Class;
 use crate::mm::mmu::Mmu;
-use crate::mm::slot::{LockedSlot, Mapping};
+use crate::mm::slot::{LockedSlot, Mapping, Role};
 use crate::mm::table::update::{Group, Move, group_of, move_pages};
 use crate::mm::{MemoryManager, Refusal};
 use arrayvec::ArrayVec;
@@ -40,7 +40,7 @@ impl<M: Mmu> MemoryManager<M> {
             Unit::Page => (page.index()..page.index() + 1, 0),
             Unit::Group => (group_of(page.index()), GROUP_ORDER),
         };
-        if slot.state.filling {
+        if slot.state.role == Role::Closed {
             return Err(Refusal::Busy);
         }
         if !slot.state.present.all_in(range.clone()) {
@@ -81,6 +81,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let group = Group::read(machine, table, start);
         if group.frames(moves.pages).any(|(_, frame)| mm.frames.is_frame_pinned(frame)) {
             return Err(Refusal::Pinned);
+        }
+        if self.state.shared.any_in(group_of(start)) {
+            self.recall(group_of(start));
         }
         move_pages(machine, &mm.counters, table, self.first(), &group, moves);
         left.extend(group.frames(moves.pages & self.state.away.group(start)).map(|(_, frame)| frame));

@@ -9,6 +9,7 @@
 //! | `transparent_hugepage` | always, madvise, never | always | `enabled` | the same |
 //! | `defrag` | always, defer, defer+madvise, madvise, never | never | `defrag` | madvise |
 //! | `max_ptes_none` | 0 to 511 | 64 | `khugepaged/max_ptes_none` | 511 |
+//! | `max_ptes_shared` | 0 to 512 | 256 | `khugepaged/max_ptes_shared` | 256 |
 //! | `shrink_underused` | 0, 1 | 1 | `shrink_underused` | 1, and without effect while `max_ptes_none` is 511 |
 //! | `use_zero_page` | 0, 1 | 1 | `use_zero_page` | 1 |
 //! | `khugepaged` | off, on | on | a thread that is there while huge pages are | |
@@ -120,7 +121,7 @@ impl Knob {
 }
 
 /// How many knobs there are.
-const COUNT: usize = 8;
+const COUNT: usize = 9;
 const ENABLED: usize = 0;
 const DEFRAG: usize = 1;
 const MAX_PTES_NONE: usize = 2;
@@ -129,6 +130,7 @@ const KHUGEPAGED: usize = 4;
 const BUDGET: usize = 5;
 const FAULT: usize = 6;
 const USE_ZERO_PAGE: usize = 7;
+const MAX_PTES_SHARED: usize = 8;
 
 /// All knobs.
 pub const KNOBS: [Knob; COUNT] = [
@@ -140,6 +142,7 @@ pub const KNOBS: [Knob; COUNT] = [
     Knob::number("khugepaged_budget", "0 to 100", 100, 5),
     Knob::words("fault", "adaptive, eager", FaultMode::Adaptive as u16),
     Knob::words("use_zero_page", "0, 1", 1),
+    Knob::number("max_ptes_shared", "0 to 512", 512, 256),
 ];
 
 /// Why a knob was not set. Its value is what it was.
@@ -309,6 +312,21 @@ impl Policy {
     pub fn set_max_ptes_none(&self, pages: u16) {
         assert!(pages < 512, "max_ptes_none of {pages}");
         self.put(MAX_PTES_NONE, pages);
+    }
+
+    /// How many pages of a slot that a snapshot shows background collapse may copy.
+    pub fn max_ptes_shared(&self) -> usize {
+        self.get(MAX_PTES_SHARED).into()
+    }
+
+    /// Sets that number, 512 at most.
+    ///
+    /// # Panics
+    ///
+    /// Above 512.
+    pub fn set_max_ptes_shared(&self, pages: u16) {
+        assert!(pages <= 512, "max_ptes_shared of {pages}");
+        self.put(MAX_PTES_SHARED, pages);
     }
 
     /// Whether the zero pages of blocks are given back under pressure.

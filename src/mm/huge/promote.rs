@@ -14,7 +14,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     ///
     /// # Errors
     ///
-    /// A page is absent, away from home, or one that may be taken back; or there is no home, or it is mapped as a block already. Nothing changed.
+    /// A page is absent, away from home, may be taken back, or is shown by a snapshot; or there is no home, or it is mapped as a block already. Nothing changed.
     pub(in crate::mm) fn promote(&mut self) -> Result<(), Refusal> {
         let (Mapping::Table(table), Some(home)) = (self.state.mapping, self.state.home) else {
             return Err(Refusal::NoHome);
@@ -27,6 +27,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
         }
         if !self.state.freed.is_empty() {
             return Err(Refusal::Freed);
+        }
+        if !self.state.shared.is_empty() {
+            return Err(Refusal::Shared);
         }
         let (frame, attributes) = self.leaf(0).expect("all pages are present");
         debug_assert_eq!(frame, home.frame(0));
@@ -44,7 +47,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
             let pages = group * PAGES_PER_GROUP..(group + 1) * PAGES_PER_GROUP;
             state.is_zeroed(group) || state.present.all_in(pages)
         };
-        let is_wanted = state.freed.is_empty() && !state.cold;
+        let is_wanted = state.freed.is_empty() && state.shared.is_empty() && !state.cold;
         if !is_wanted
             || state.present.count() < PAGES_PER_SLOT / 2
             || !(state.away.is_empty() && (0..GROUPS_PER_SLOT).all(ready))

@@ -215,7 +215,7 @@ impl<M: Mmu> MemoryManager<M> {
         self.with_home(owner, |slot| {
             let freed = slot.dissolve()?;
             // Once memory is not low any more. One with more holes would only take back what it has just given.
-            if Terms::background(self.policy.max_ptes_none()).allow(&slot.state).is_ok() {
+            if Terms::background(&self.policy).allow(&slot.state).is_ok() {
                 slot.nominate();
             }
             Ok(freed)
@@ -298,7 +298,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     /// How many of pages `range` are at home and hold nothing but zeros.
     fn count_zeros(&self, range: Range<usize>) -> usize {
         let Some(home) = self.state.home.filter(|&home| !self.mm.frames.is_pinned(home)) else { return 0 };
-        let at_home = self.state.at_home();
+        let at_home = self.state.at_home().and(&self.state.shared.not());
         range.filter(|&index| at_home.get(index) && self.mm.machine.is_zero(home.frame(index))).count()
     }
 
@@ -314,10 +314,11 @@ impl<M: Mmu> LockedSlot<'_, M> {
             return Err(Refusal::Pinned);
         }
         let at_home = self.state.at_home();
+        let shared = self.state.shared;
         // The last page at home stays: with it the home would go, before the page could be looked at again.
         let mut most = at_home.count() - 1;
         let mut released = 0;
-        for index in range.filter(|&index| at_home.get(index)) {
+        for index in range.filter(|&index| at_home.get(index) && !shared.get(index)) {
             if most == 0 {
                 break;
             }

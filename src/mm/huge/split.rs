@@ -21,6 +21,8 @@ pub enum SplitCause {
     Underused,
     /// It was the zero block, and is written to.
     Zeros,
+    /// A page of it, that a snapshot shows, is written to.
+    Snapshot,
     /// Code that knows pages only came across it.
     Pages,
 }
@@ -54,6 +56,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
             SplitCause::Protect => counters.thp_split_pmd_protect.increment(),
             SplitCause::Underused => counters.thp_split_pmd_underused.increment(),
             SplitCause::Zeros => counters.thp_split_pmd_zeros.increment(),
+            SplitCause::Snapshot => counters.thp_split_pmd_snapshot.increment(),
             SplitCause::Pages => counters.thp_split_pmd_pages.increment(),
         }
     }
