@@ -25,7 +25,7 @@ ashlar::entry!(main);
 
 /// What is measured in guest instructions, by one core: exact, the same on every run.
 #[cfg(target_os = "none")]
-const EXACT: [(&str, fn()); 23] = [
+const EXACT: [(&str, fn()); 24] = [
     ("eager", faults::eager),
     ("pool", faults::pool),
     ("group", faults::group),
@@ -40,6 +40,7 @@ const EXACT: [(&str, fn()); 23] = [
     ("dissolve", collapse::dissolve),
     ("remap", ranges::remap),
     ("protect", ranges::protect),
+    ("snapshot", ranges::snapshot),
     ("lookup", lookup::measure),
     ("switch", threads::context_switch),
     ("spawn", threads::spawn_join),

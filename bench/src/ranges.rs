@@ -20,6 +20,29 @@ pub fn remap() {
     report("remap_slot", (0..SLOTS).map(remap).collect());
 }
 
+/// 512 MiB in blocks get a snapshot; then the first page of each block is written to.
+pub fn snapshot() {
+    // Both together are more than there is; so much of it is never copied.
+    let overcommit = |on| gate::call(move || memory::manager().set_overcommit(on));
+    overcommit(true);
+    let mut memory = blocks(256);
+    let make = |_| {
+        let mut instant = None;
+        time(|| instant = Some(memory.snapshot().expect("room")))
+    };
+    report("snapshot_512m", (0..3).map(make).collect());
+    let instant = memory.snapshot().expect("room");
+    let write = |slot: usize| {
+        let place = &mut memory.as_mut_slice()[slot * BLOCK_SIZE];
+        time(|| *place = 2)
+    };
+    report("snapshot_write", (0..SLOTS).map(write).collect());
+    assert!(instant.iter().step_by(BLOCK_SIZE).all(|&byte| byte != 2));
+    drop(instant);
+    assert!(is_huge(memory.as_slice().as_ptr()));
+    overcommit(false);
+}
+
 /// A block becomes one that can only be read.
 pub fn protect() {
     let memory = blocks(2 * SLOTS);

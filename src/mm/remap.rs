@@ -167,12 +167,12 @@ impl<M: Mmu> MemoryManager<M> {
         let to = match request.to {
             Destination::At(address) | Destination::Over(address) => {
                 let to = check_range(address, request.length)?;
-                self.expect_whole(&to)?;
                 if to.start < from.end && from.start < to.end {
                     return Err(MemoryError::IntoItself { address });
                 }
-                if matches!(request.to, Destination::At(_)) {
-                    self.expect_free(&to)?;
+                match request.to {
+                    Destination::At(_) => self.expect_free(&to)?,
+                    _ => self.expect_whole(&to)?,
                 }
                 to
             }

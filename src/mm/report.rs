@@ -22,11 +22,11 @@ pub struct Usage {
     /// Pages mapped to the zero block: no memory of theirs.
     pub zeros: usize,
     /// Pages of snapshots that are mapped to the live memory.
-    pub taken: usize,
+    pub taken: u32,
     /// Frames that hold translation tables, deposits included.
     pub tables: usize,
     /// Regions.
-    pub regions: usize,
+    pub regions: u32,
     /// Pages of all regions, touched or not.
     pub region_pages: u64,
     /// Pages charged against the commit limit.
@@ -98,7 +98,7 @@ impl<M: Mmu> MemoryManager<M> {
             usage.tables += (last.replace(leaf.page.slot()) != Some(leaf.page.slot())) as usize;
             match leaf.size {
                 _ if leaf.zeros => usage.zeros += leaf.pages,
-                _ if leaf.taken => usage.taken += leaf.pages,
+                _ if leaf.taken => usage.taken += leaf.pages as u32,
                 Size::Block => block_pages += leaf.pages,
                 Size::Group => usage.groups += 1,
                 Size::Page => usage.pages += 1,

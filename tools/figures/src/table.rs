@@ -51,6 +51,8 @@ pub const FIGURES: [Figure; 33] = [
     figure("dissolve", "instructions", Some(6_000.0), None),
     figure("remap_slot", "instructions", Some(3_000.0), None),
     figure("protect_slot", "instructions", Some(3_000.0), Some(9_225.0)),
+    figure("snapshot_512m", "instructions", Some(300_000.0), None),
+    figure("snapshot_write", "instructions", Some(6_000.0), None),
     figure("lock_waits_per_fault", "waits", Some(0.0), None),
     figure("retries_per_fault", "retries", Some(0.0), None),
     figure("context_switch", "instructions", Some(600.0), None),
