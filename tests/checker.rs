@@ -668,10 +668,53 @@ fn bad_output_outside_ram() {
     });
 }
 
-fn bad_table_linked_twice() {
+fn bad_table_of_tables_linked_twice() {
     is_flagged(Rule::TableMisplaced, |program| {
-        program.write(MIDDLE, 2, Level::Two, Entry::Table(PAGES));
+        program.write(ROOT, 2, Level::One, Entry::Table(MIDDLE));
         program.0.publish();
+    });
+}
+
+/// Page 3 is mapped in slot 2 as well.
+fn link_twice(program: &Program) {
+    program.write(MIDDLE, 2, Level::Two, Entry::Table(PAGES));
+    program.0.publish();
+    program.touch(3);
+    program.touch(2 * SLOT + 3);
+}
+
+fn good_break_at_both_places() {
+    passes(|program| {
+        link_twice(program);
+        program.set(3, Entry::Invalid);
+        program.invalidate(3);
+        program.invalidate(2 * SLOT + 3);
+        program.set(3, page(SPARE));
+        program.0.publish();
+        program.touch(2 * SLOT + 3);
+    });
+}
+
+fn bad_invalidation_at_one_of_two_places() {
+    is_flagged(Rule::WriteToUnclean, |program| {
+        link_twice(program);
+        program.set(3, Entry::Invalid);
+        program.invalidate(3);
+        program.set(3, page(SPARE));
+        program.invalidate(2 * SLOT + 3);
+    });
+}
+
+fn bad_free_of_a_table_that_is_linked_still() {
+    is_flagged(Rule::FreedWhileMapped, |program| {
+        link_twice(program);
+        program.write(MIDDLE, 0, Level::Two, Entry::Invalid);
+        program.0.publish();
+        program.0.invalidate(&Invalidation::All);
+        program.0.note_freed(PAGES, 1);
+        program.write(MIDDLE, 2, Level::Two, Entry::Invalid);
+        program.0.publish();
+        program.0.invalidate(&Invalidation::All);
     });
 }
 
@@ -740,6 +783,9 @@ ashlar_test::tests! {
     bad_protected_page_broken_with_its_block,
     bad_table_outside_ram,
     bad_output_outside_ram,
-    bad_table_linked_twice,
+    bad_table_of_tables_linked_twice,
+    good_break_at_both_places,
+    bad_invalidation_at_one_of_two_places,
+    bad_free_of_a_table_that_is_linked_still,
     bad_table_written_as_of_another_level,
 }

@@ -70,7 +70,7 @@ fn a_block_stays_one_and_is_seen_as_one() {
     assert_filled(&world, seen, 0..0);
     assert!(world.mm.is_huge(seen), "it is read through one descriptor");
     assert!(world.mm.is_huge(start));
-    assert_eq!((copied(&world), world.mm.usage().taken, sizes(&world)), (0, 512, (1, 0, 0)));
+    assert_eq!((copied(&world), world.mm.usage().shared, sizes(&world)), (0, 512, (1, 0, 0)));
     world.check();
     end(&world, seen);
     fill(&world, start);

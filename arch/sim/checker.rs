@@ -148,9 +148,12 @@ impl Checker {
                 // A TLB never holds a descriptor without access flag.
                 if leaf.accessed && (restricts || new & ACCESSED == 0) {
                     remnants.push(Remnant { harmless: !restricts, ..Remnant::leaf(va.page(), leaf) });
+                    let others = self.frames.other_links_of(table).iter();
+                    let pages = others.map(|link| link.first + index as u64 * entry_pages(level));
+                    remnants.extend(pages.map(|page| Remnant { harmless: !restricts, ..Remnant::leaf(page, leaf) }));
                 }
             }
-            Meaning::Table(next) if breaks => self.unlink(memory, next, &mut remnants),
+            Meaning::Table(next) if breaks => self.unlink(memory, next, va.page(), &mut remnants),
             _ => {}
         }
         match walker::read(new, level) {
@@ -194,8 +197,12 @@ impl Checker {
         if !memory.contains(table, 1) {
             return log.violation(Violation::of_frame(Rule::OutsideRam, core, table));
         }
-        if self.frames.link_of(memory, table).is_some() {
-            return log.violation(Violation::of_frame(Rule::TableMisplaced, core, table));
+        if let Some(other) = self.frames.link_of(memory, table) {
+            // A table of pages may be linked at several places: memory that is mapped there.
+            return match (other.level, link.level) {
+                (Level::Three, Level::Three) => self.frames.add_link(table, link),
+                _ => log.violation(Violation::of_frame(Rule::TableMisplaced, core, table)),
+            };
         }
         self.frames.set_link(memory, table, Some(link));
         for index in 0..PAGES_PER_SLOT as u64 {
@@ -215,17 +222,23 @@ impl Checker {
         }
     }
 
-    fn unlink(&mut self, memory: &Memory, table: Frame, remnants: &mut Vec<Remnant>) {
+    fn unlink(&mut self, memory: &Memory, table: Frame, first: Page, remnants: &mut Vec<Remnant>) {
         let Some(link) = self.frames.link_of(memory, table) else { return };
-        self.frames.set_link(memory, table, None);
+        let link = Link { first, ..link };
+        let stays = self.frames.remove_link(memory, table, first);
+        if !stays {
+            self.frames.set_link(memory, table, None);
+        }
         let pages = entry_pages(link.level) * PAGES_PER_SLOT as u64;
         remnants.push(Remnant { first: link.first.0, pages, held: Held::Table(table), harmless: false });
         for index in 0..PAGES_PER_SLOT as u64 {
             let first = link.first + index * entry_pages(link.level);
             match walker::read(memory.read_entry(table.start() + index * 8), link.level) {
-                Meaning::Table(next) => self.unlink(memory, next, remnants),
+                Meaning::Table(next) => self.unlink(memory, next, first, remnants),
                 Meaning::Leaf(leaf) => {
-                    self.frames.count(memory, leaf, -1);
+                    if !stays {
+                        self.frames.count(memory, leaf, -1);
+                    }
                     if leaf.accessed {
                         remnants.push(Remnant::leaf(first, leaf));
                     }

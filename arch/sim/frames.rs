@@ -5,6 +5,7 @@ use super::memory::Memory;
 use super::walker::Leaf;
 use crate::mm::address::{Frame, PAGE_SHIFT, PAGES_PER_SLOT, Page};
 use crate::mm::mmu::Level;
+use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -24,6 +25,8 @@ pub(super) struct Link {
 pub(super) struct Frames {
     /// How the frame is linked as a table: level in bits 1:0, page above; 0 if it is not.
     links: Vec<u64>,
+    /// More places where level-3 tables are linked.
+    others: BTreeMap<Frame, Vec<Link>>,
     /// Page descriptors that map the frame; in the upper half, those of them that allow stores.
     pages: Vec<u32>,
     /// The same of block descriptors, at the first frame of each block.
@@ -36,6 +39,7 @@ impl Frames {
     pub(super) fn new(frames: usize) -> Self {
         Self {
             links: vec![0; frames],
+            others: BTreeMap::new(),
             pages: vec![0; frames],
             blocks: vec![0; frames],
             code: vec![0; frames.div_ceil(64)],
@@ -58,6 +62,30 @@ impl Frames {
         if let Some(slot) = memory.index(table) {
             self.links[slot] = link.map_or(0, |link| link.first.0 << 2 | link.level as u64);
         }
+    }
+
+    /// Where else `table` is linked.
+    pub(super) fn other_links_of(&self, table: Frame) -> &[Link] {
+        self.others.get(&table).map_or(&[], |links| links)
+    }
+
+    /// Links `table`, which is linked, at one more place.
+    pub(super) fn add_link(&mut self, table: Frame, link: Link) {
+        self.others.entry(table).or_default().push(link);
+    }
+
+    /// Takes the link of `table` at `first` away, if it has others.
+    pub(super) fn remove_link(&mut self, memory: &Memory, table: Frame, first: Page) -> bool {
+        let Some(others) = self.others.get_mut(&table) else { return false };
+        match others.iter().position(|link| link.first == first) {
+            Some(at) => _ = others.swap_remove(at),
+            None => {
+                let link = others.pop();
+                self.set_link(memory, table, link);
+            }
+        }
+        self.others.retain(|_, links| !links.is_empty());
+        true
     }
 
     /// Whether one of the `count` frames from `first` is linked as a table.

@@ -51,7 +51,7 @@ pub enum Rule {
     ProtectedBroken,
     /// A table, or what a descriptor names, is not in RAM.
     OutsideRam,
-    /// A table was linked at two places, or written as of another level than it is linked at.
+    /// A table, other than one of pages, was linked at two places; or one was written as of another level than it is linked at.
     TableMisplaced,
 }
 

@@ -17,7 +17,7 @@ use super::mmu::{Entry, Mmu};
 use super::slot::{LockedSlot, Mapping};
 use super::space::{Region, check_range};
 use super::table::Pending;
-use super::table::update::{PageChange, group_of, update_pages};
+use super::table::update::{PageChange, group_of};
 use super::{MemoryError, MemoryManager, Refusal};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -164,7 +164,6 @@ impl<M: Mmu> LockedSlot<'_, M> {
     /// Changes the attributes of the present `pages`; a block of which they are a part is split.
     pub(super) fn change_present(&mut self, pages: &Bits512, change: PageChange, cause: SplitCause) {
         let mut pending = Pending::new();
-        let (machine, counters) = (&self.mm.machine, &self.mm.counters);
         if let Mapping::Block { .. } = self.state.mapping {
             if pages.is_full() {
                 let (frame, attributes) = self.leaf(0).expect("a block maps its first page");
@@ -175,7 +174,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         }
         if let Mapping::Table(table) = self.state.mapping {
             for run in pages.runs() {
-                update_pages(machine, counters, table, self.first(), run, change, &mut pending);
+                self.update_pages(table, run, change, &mut pending);
             }
         }
         self.mm.settle(&mut pending);

@@ -23,6 +23,10 @@ impl<M: Mmu> MemoryManager<M> {
         let (mut movable, mut settled, mut borrowed, mut freed) = (0, 0, 0, 0);
         for (number, handle) in self.directory.all() {
             let slot = LockedSlot::lock(self, number, handle);
+            assert!(slot.is_at(number), "AL-1: slot {number:#x} is elsewhere");
+            if number != slot.record().number() {
+                continue;
+            }
             tables += !matches!(slot.state.mapping, Mapping::Empty) as usize;
             let is_snapshot = slot.state.role == Role::Snapshot;
             assert!(is_snapshot || slot.state.reserve.is_none(), "slot {number:#x} keeps a table for nothing");

@@ -17,7 +17,8 @@ impl Default for Leaf {
     }
 }
 
-/// Slots by number. An entry is written by whoever is first; after that two may only change places.
+/// Slots by number. An entry is written by whoever is first; after that two may change
+/// places, or one may give its place to another for a while.
 pub(super) struct Directory {
     roots: [AtomicU32; ENTRIES],
     leaves: Slab<Leaf>,
@@ -70,14 +71,21 @@ impl Directory {
     /// Exchanges the slots of two numbers, each of which has one. The caller has the locks of both, and the regions' lock for
     /// writing.
     pub(super) fn exchange(&self, one: u64, other: u64) {
-        let entry = |number: u64| {
-            let root = self.roots[number as usize / ENTRIES].load(Ordering::Acquire);
-            let leaf = self.leaves.get(Handle::from_raw(root).expect("the slot exists"));
-            &leaf.0[number as usize % ENTRIES]
-        };
-        let first = entry(one).load(Ordering::Relaxed);
-        let second = entry(other).swap(first, Ordering::AcqRel);
-        entry(one).store(second, Ordering::Release);
+        let first = self.entry(one).load(Ordering::Relaxed);
+        let second = self.entry(other).swap(first, Ordering::AcqRel);
+        self.entry(one).store(second, Ordering::Release);
+    }
+
+    /// Makes `slot` that of `number`, which has one. The caller has the regions' lock for writing.
+    pub(super) fn replace(&self, number: u64, slot: Handle<Slot>) {
+        self.entry(number).store(slot.raw(), Ordering::Release);
+    }
+
+    /// The entry of a slot that exists.
+    fn entry(&self, number: u64) -> &AtomicU32 {
+        let root = self.roots[number as usize / ENTRIES].load(Ordering::Acquire);
+        let leaf = self.leaves.get(Handle::from_raw(root).expect("the slot exists"));
+        &leaf.0[number as usize % ENTRIES]
     }
 
     /// The slots in `numbers` that exist, in order.

@@ -14,7 +14,7 @@
 //! | [`huge`] | split, promote, migrate, dissolve; collapse; policy; memory taken back |
 //! | [`pin`] | frames that must stay, for devices |
 //! | [`walk`] | looks at what is mapped, by address and by frame |
-//! | [`space`], `advice`, `remap`, `snapshot` | operations on ranges |
+//! | [`space`], `advice`, `remap`, `snapshot`, `alias` | operations on ranges |
 //! | `fault`, `touch`, `zeros` | from an address to its slot; what a touch maps there; what is only read |
 //! | [`pressure`] | time lost for want of memory; the application's part in giving it back |
 //! | `idle` | what idle cores do: zeroing ahead, filling what is in use by half |
@@ -26,6 +26,7 @@
 
 pub mod address;
 mod advice;
+mod alias;
 pub mod bits;
 #[cfg(feature = "sim")]
 mod check;
@@ -153,9 +154,15 @@ pub enum MemoryError {
         /// Where it begins.
         address: VirtAddr,
     },
-    /// The memory is shared in a way that the operation does not allow for: a snapshot shows it, or it is one, or a part of one.
+    /// The memory is shared in a way that the operation does not allow for: a snapshot shows it, it is one, or a part of one; or it
+    /// is mapped at several places.
     Shared {
         /// The first address of that kind.
+        address: VirtAddr,
+    },
+    /// Memory is mapped at several places by whole slots.
+    PartOfSlot {
+        /// The address that is not a multiple of 2 MiB.
         address: VirtAddr,
     },
     /// What moves and leaves its addresses mapped keeps its length.
@@ -192,6 +199,7 @@ impl fmt::Display for MemoryError {
             Self::Divided { address } => write!(f, "another region begins at {address}, in the middle of the range"),
             Self::IntoItself { address } => write!(f, "the destination at {address} overlaps what is to move there"),
             Self::Shared { address } => write!(f, "the memory at {address} is shared"),
+            Self::PartOfSlot { address } => write!(f, "address {address} is not a multiple of 2 MiB"),
             Self::KeptLength { length, wanted } => {
                 write!(f, "{length} bytes that stay mapped as they move cannot become {wanted}")
             }

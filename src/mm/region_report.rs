@@ -4,7 +4,7 @@
 use super::address::{PAGE_SIZE, PAGES_PER_SLOT, Page, VirtAddr};
 use super::huge::HugePolicy;
 use super::mmu::{Access, Mmu};
-use super::walk::Size;
+use super::walk::{Origin, Size};
 use super::{MemoryManager, Refusal};
 use core::fmt;
 use core::ops::Range;
@@ -66,7 +66,7 @@ impl<M: Mmu> MemoryManager<M> {
             report.eligible = Err(Refusal::Policy);
         }
         self.walk(pages, |leaf| {
-            if leaf.zeros || leaf.taken {
+            if matches!(leaf.origin, Origin::Zeros | Origin::Live) {
                 return;
             }
             let bytes = leaf.pages * PAGE_SIZE;

@@ -163,6 +163,7 @@ impl<M: Mmu> MemoryManager<M> {
         if region.sharing != Sharing::None {
             return Err(MemoryError::Shared { address: Page(from.start).start() });
         }
+        self.expect_one_place(from)?;
         let old = from.end - from.start;
         let to = match request.to {
             Destination::At(address) | Destination::Over(address) => {

@@ -5,7 +5,7 @@ use super::MemoryManager;
 use super::address::{BLOCK_SIZE, GROUP_SIZE, LOWER_END, PAGE_SIZE, PAGES_PER_SLOT, VirtAddr, part_in, slots_of};
 use super::bits::Bits512;
 use super::mmu::{Entry, Level, Mmu};
-use super::walk::Size;
+use super::walk::{Origin, Size};
 use arrayvec::ArrayVec;
 use core::fmt;
 use core::ops::Range;
@@ -21,8 +21,9 @@ pub struct Usage {
     pub pages: usize,
     /// Pages mapped to the zero block: no memory of theirs.
     pub zeros: usize,
-    /// Pages of snapshots that are mapped to the live memory.
-    pub taken: u32,
+    /// Pages that are mapped to memory which is counted elsewhere: of snapshots, to the live memory; of other places of what is
+    /// mapped at several.
+    pub shared: u32,
     /// Frames that hold translation tables, deposits included.
     pub tables: usize,
     /// Regions.
@@ -95,10 +96,14 @@ impl<M: Mmu> MemoryManager<M> {
         }
         let (mut last, mut block_pages) = (None, 0);
         self.walk(0..LOWER_END / PAGE_SIZE as u64, |leaf| {
-            usage.tables += (last.replace(leaf.page.slot()) != Some(leaf.page.slot())) as usize;
+            let is_first = last.replace(leaf.page.slot()) != Some(leaf.page.slot());
+            usage.tables += usize::from(is_first && leaf.origin != Origin::Alias);
+            match leaf.origin {
+                Origin::Own => {}
+                Origin::Zeros => return usage.zeros += leaf.pages,
+                Origin::Live | Origin::Alias => return usage.shared += leaf.pages as u32,
+            }
             match leaf.size {
-                _ if leaf.zeros => usage.zeros += leaf.pages,
-                _ if leaf.taken => usage.taken += leaf.pages as u32,
                 Size::Block => block_pages += leaf.pages,
                 Size::Group => usage.groups += 1,
                 Size::Page => usage.pages += 1,

@@ -22,13 +22,14 @@
 
 use super::MemoryManager;
 use super::address::{Block, Frame, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
+use super::alias::Places;
 use super::bits::Bits512;
 use super::frame::{Class, Owner};
 use super::huge::SplitCause;
 use super::mmu::{Attributes, Entry, Level, Mmu};
 use super::slab::Handle;
 use super::table::update::{PageChange, install, install_pages, update, update_pages};
-use super::table::{Pending, Place};
+use super::table::{Links, Pending, Place};
 use super::zeros::read_only;
 use crate::sync::{Guard, Rank, Ranked};
 use core::ops::Range;
@@ -93,6 +94,8 @@ pub struct SlotState {
     pub(super) sampled: bool,
     /// The application said that it will not need it soon, and has not touched it since.
     pub(super) cold: bool,
+    /// Other places at which the slot is mapped.
+    pub(super) places: Places,
     /// A table for pages that are on their way here, so that their arrival needs no memory.
     pub(super) reserve: Option<Frame>,
 }
@@ -160,6 +163,9 @@ impl SlotState {
         !self.present.any_in(group.clone()) && !self.released.any_in(group)
     }
 }
+
+/// The number of a slot that has no addresses, for another one is mapped there.
+pub(super) const NOWHERE: u64 = 1 << 40;
 
 /// The record of a slot. Records are type-stable: a stale handle finds some slot's record, and the epoch tells.
 #[derive(Debug)]
@@ -252,7 +258,7 @@ impl<M: Mmu> Drop for LockedSlot<'_, M> {
             return;
         }
         // Who came for other addresses finds that out by the epoch, and does nothing.
-        if self.number == self.slot.number() {
+        if self.is_at(self.number) && self.number != NOWHERE {
             self.check_record();
         }
     }
@@ -289,9 +295,10 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     #[inline]
     pub(super) fn find(mm: &'m MemoryManager<M>, number: u64) -> Option<Self> {
         loop {
-            let slot = Self::of_handle(mm, mm.directory.find(number)?);
+            let mut slot = Self::of_handle(mm, mm.directory.find(number)?);
             // Otherwise it went elsewhere meanwhile.
-            if slot.number == number {
+            if slot.number == number || slot.is_at(number) {
+                slot.number = number;
                 return Some(slot);
             }
         }
@@ -313,11 +320,15 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         let frames = &self.mm.frames;
         assert!(state.away.and(&state.present) == state.away, "SL-2: slot {number:#x} has away pages that are absent");
         assert!(state.home.is_some() || state.away == state.present, "SL-2: slot {number:#x} has no home");
-        match (state.mapping, self.place().read(&self.mm.machine)) {
+        let entry = self.place().read(&self.mm.machine);
+        match (state.mapping, entry) {
             (Mapping::Empty, Entry::Invalid) | (Mapping::Block { .. }, Entry::Block { .. }) => {}
             (Mapping::Table(table), Entry::Table(linked)) if table == linked => {}
             (mapping, entry) => panic!("SL-3: slot {number:#x} is {mapping:?}, its descriptor {entry:?}"),
         }
+        self.for_each_place(|place| {
+            assert_eq!(place.read(&self.mm.machine), entry, "AL-1: slot {number:#x} at {:?}", place.page);
+        });
         match state.mapping {
             Mapping::Block { .. } => {
                 let own = state.present.is_full() && state.away.is_empty() && state.home.is_some();
@@ -362,6 +373,11 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
     }
 
+    /// Whether slot `number` is one of its places.
+    pub(super) fn is_at(&self, number: u64) -> bool {
+        number == self.slot.number() || self.state.places.numbers().iter().any(|&place| u64::from(place) == number)
+    }
+
     /// First page of the slot.
     pub(super) fn first(&self) -> Page {
         Page(self.number * PAGES_PER_SLOT as u64)
@@ -393,11 +409,42 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
 
     /// The slot's level-2 descriptor.
     pub(super) fn place(&self) -> Place {
-        self.mm.level_two(self.first()).expect("a slot has its level-2 table from the start")
+        self.place_of(self.number)
+    }
+
+    /// The level-2 descriptor of one of the slot's places.
+    pub(super) fn place_of(&self, number: u64) -> Place {
+        let place = self.mm.level_two(Page(number * PAGES_PER_SLOT as u64));
+        place.expect("a slot has its level-2 table from the start")
+    }
+
+    /// All places of the slot.
+    pub(super) fn links(&self) -> Links<'_> {
+        Links { first: Page(self.slot.number() * PAGES_PER_SLOT as u64), others: self.state.places.numbers() }
+    }
+
+    /// Calls `act` with the level-2 descriptors of all places of the slot.
+    #[inline]
+    fn for_each_place(&self, mut act: impl FnMut(Place)) {
+        act(self.place_of(self.slot.number()));
+        for &number in self.state.places.numbers() {
+            act(self.place_of(number.into()));
+        }
     }
 
     pub(super) fn set_entry(&self, entry: Entry, pending: &mut Pending) {
-        update(&self.mm.machine, &self.mm.counters, self.place(), entry, pending);
+        self.for_each_place(|place| update(&self.mm.machine, &self.mm.counters, place, entry, pending));
+    }
+
+    /// Writes the slot's level-2 descriptor where none is valid.
+    #[inline]
+    pub(super) fn link(&self, entry: Entry) {
+        self.for_each_place(|place| install(&self.mm.machine, place, entry));
+    }
+
+    /// Changes pages `range` of the slot's `table`.
+    pub(super) fn update_pages(&self, table: Frame, range: Range<usize>, change: PageChange, pending: &mut Pending) {
+        update_pages(&self.mm.machine, &self.mm.counters, table, self.links(), range, change, pending);
     }
 
     /// The leaf that translates page `index`, if it is present.
@@ -424,7 +471,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         if attributes.access.execute {
             self.mm.machine.sync_code(block.frame(0), PAGES_PER_SLOT);
         }
-        install(&self.mm.machine, self.place(), Entry::Block { frame: block.frame(0), attributes });
+        self.link(Entry::Block { frame: block.frame(0), attributes });
         self.state.home = Some(block);
         self.state.mapping = Mapping::Block { deposit };
         self.state.present = Bits512::FULL;
@@ -439,7 +486,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         install_pages(&self.mm.machine, table, range.clone(), frame, attributes);
         let first = self.state.mapping == Mapping::Empty;
         if first {
-            install(&self.mm.machine, self.place(), Entry::Table(table));
+            self.link(Entry::Table(table));
             self.state.mapping = Mapping::Table(table);
         }
         self.state.present.set_range(range.clone());
@@ -529,7 +576,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
                     while from < run.end {
                         let to = self.take_away(&away, from..run.end, &mut pending);
                         let (machine, counters) = (&self.mm.machine, &self.mm.counters);
-                        update_pages(machine, counters, table, self.first(), from..to, PageChange::Clear, &mut pending);
+                        self.update_pages(table, from..to, PageChange::Clear, &mut pending);
                         if pending.is_full() {
                             pending.pay(machine, &self.mm.frames, counters);
                         }
@@ -571,8 +618,8 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
         self.forget_freed(&Bits512::FULL);
         let mut pending = Pending::new();
-        let SlotState { offered, nominated, sampled, reserve, role, tie, .. } = *self.state;
-        let left = SlotState { offered, nominated, sampled, reserve, role, tie, ..SlotState::default() };
+        let SlotState { offered, nominated, sampled, reserve, role, tie, places, .. } = *self.state;
+        let left = SlotState { offered, nominated, sampled, reserve, role, tie, places, ..SlotState::default() };
         let state = core::mem::replace(&mut *self.state, left);
         match state.mapping {
             Mapping::Block { deposit } => {
@@ -602,9 +649,8 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Takes the slot's level-2 descriptor out, whose pages are as `state` says. Their translations are added to `pending`.
     pub(super) fn unlink(&self, state: &SlotState, pending: &mut Pending) {
         if let Mapping::Table(_) = state.mapping {
-            let first = self.first().0;
             for run in state.mapped().runs() {
-                pending.pages(first + run.start as u64..first + run.end as u64);
+                self.links().owe(run, pending);
             }
         }
         self.set_entry(Entry::Invalid, pending);
@@ -633,14 +679,13 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
                 }
             }
             Mapping::Table(table) => {
-                let (machine, counters) = (&self.mm.machine, &self.mm.counters);
                 let not_own = self.state.borrowed.or(&self.state.shared);
                 let mut start = range.start;
                 while start < range.end {
                     let end = not_own.run_end(start, range.end);
                     let attributes = if not_own.get(start) { read_only(attributes.access) } else { attributes };
                     let change = PageChange::Attributes(attributes);
-                    update_pages(machine, counters, table, self.first(), start..end, change, &mut pending);
+                    self.update_pages(table, start..end, change, &mut pending);
                     start = end;
                 }
             }

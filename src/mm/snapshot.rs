@@ -30,7 +30,7 @@ use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping, Role, Slot};
 use super::space::{Region, Sharing, check_range};
 use super::table::Pending;
-use super::table::update::{PageChange, group_of, update_pages};
+use super::table::update::{PageChange, group_of};
 use super::{MemoryError, MemoryManager, Refusal};
 use core::ops::Range;
 
@@ -60,6 +60,7 @@ impl<M: Mmu> MemoryManager<M> {
         if region.sharing != Sharing::None {
             return Err(MemoryError::Shared { address: Page(live.start).start() });
         }
+        self.expect_one_place(live)?;
         // Its slots are its own, whole.
         let slots = slots_of(live);
         let pages = (slots.end - slots.start) * PAGES_PER_SLOT as u64;
@@ -361,8 +362,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         match self.state.mapping {
             Mapping::Block { .. } => self.split(page, change, SplitCause::Snapshot, &mut pending),
             Mapping::Table(table) => {
-                let (machine, counters) = (&self.mm.machine, &self.mm.counters);
-                update_pages(machine, counters, table, self.first(), page, change, &mut pending);
+                self.update_pages(table, page, change, &mut pending);
             }
             Mapping::Empty => {}
         }

@@ -188,10 +188,13 @@ impl<M: Mmu> MemoryManager<M> {
             }
         }
         self.for_each_slot(range, |mut slot, part| {
-            if slot.state.role == Role::Snapshot {
-                let handle = slot.handle;
+            if slot.state.role == Role::Snapshot || !slot.state.places.is_empty() {
+                let (role, number, handle) = (slot.state.role, slot.number, slot.handle);
                 drop(slot);
-                return self.end_snapshot_slot(handle);
+                return match role {
+                    Role::Snapshot => self.end_snapshot_slot(handle),
+                    _ => self.leave_place(number, handle),
+                };
             }
             slot.new_epoch();
             slot.clear(part, SplitCause::Unmap);
@@ -215,6 +218,7 @@ impl<M: Mmu> MemoryManager<M> {
     fn try_protect(&self, range: &Range<u64>, access: Access) -> Result<(), MemoryError> {
         let mut space = self.space.lock();
         let uncharged = self.uncharged(range)?;
+        self.expect_one_place(range)?;
         let charge = if access.write { uncharged } else { 0 };
         self.charge(&mut space, charge)?;
         if let Err(error) = self.cut(range) {
@@ -337,7 +341,7 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(())
     }
 
-    /// No end of `range` is in the middle of a snapshot.
+    /// No end of `range` is in the middle of a snapshot, or of a slot that is mapped at several places.
     pub(super) fn expect_whole(&self, range: &Range<u64>) -> Result<(), MemoryError> {
         let regions = self.regions.read();
         for at in [range.start, range.end] {
@@ -345,6 +349,20 @@ impl<M: Mmu> MemoryManager<M> {
                 && found.start < at
             {
                 return Err(MemoryError::Shared { address: Page(at).start() });
+            }
+            if Page(at).index() > 0 {
+                self.expect_one_place(&(at..at + 1))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// No slot that `range` touches is mapped at several places. The caller has the space's lock, so it stays so.
+    pub(super) fn expect_one_place(&self, range: &Range<u64>) -> Result<(), MemoryError> {
+        for (number, handle) in self.directory.slots(slots_of(range)) {
+            let slot = LockedSlot::lock(self, number, handle);
+            if !slot.state.places.is_empty() {
+                return Err(MemoryError::Shared { address: Page(range.start.max(slot.first().0)).start() });
             }
         }
         Ok(())

@@ -38,10 +38,21 @@ pub struct Leaf {
     pub attributes: Attributes,
     /// What it is a part of.
     pub size: Size,
-    /// Whether it leads to the zero block, which is nobody's memory.
-    pub zeros: bool,
-    /// Whether it is one of a snapshot, and leads to the live memory.
-    pub taken: bool,
+    /// Whose memory it leads to.
+    pub origin: Origin,
+}
+
+/// Whose memory a translation leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Its own.
+    Own,
+    /// Nobody's: it is the zero block.
+    Zeros,
+    /// It is a snapshot's, and leads to the live memory.
+    Live,
+    /// That of another place, where it was mapped first.
+    Alias,
 }
 
 /// Sizes of translations.
@@ -92,6 +103,19 @@ impl<M: Mmu> MemoryManager<M> {
 }
 
 impl<M: Mmu> LockedSlot<'_, M> {
+    /// Whose memory the mapped page `index` leads to.
+    fn origin(&self, index: usize) -> Origin {
+        if self.state.taken.get(index) {
+            Origin::Live
+        } else if self.number != self.record().number() {
+            Origin::Alias
+        } else if self.state.borrowed.get(index) {
+            Origin::Zeros
+        } else {
+            Origin::Own
+        }
+    }
+
     /// Calls `visit` for every translation of the first pages of `range` (indices). Returns how far it came.
     fn walk(&self, range: Range<usize>, visit: &mut impl FnMut(Leaf)) -> usize {
         let table = match self.state.mapping {
@@ -100,9 +124,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
             Mapping::Block { .. } => {
                 if let Some((frame, attributes)) = self.leaf(range.start) {
                     let page = self.first() + range.start as u64;
-                    let taken = !self.state.taken.is_empty();
-                    let zeros = self.state.home.is_none() && !taken;
-                    visit(Leaf { page, pages: range.len(), frame, attributes, size: Size::Block, zeros, taken });
+                    let origin = self.origin(range.start);
+                    visit(Leaf { page, pages: range.len(), frame, attributes, size: Size::Block, origin });
                 }
                 return range.end;
             }
@@ -118,9 +141,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
             };
             next = after.min(end);
             if let Some((frame, attributes)) = entry.leaf() {
-                let (page, pages, taken) = (self.first() + index as u64, next - index, self.state.taken.get(index));
-                let zeros = self.state.borrowed.get(index) && !taken;
-                visit(Leaf { page, pages, frame, attributes, size, zeros, taken });
+                let (page, pages, origin) = (self.first() + index as u64, next - index, self.origin(index));
+                visit(Leaf { page, pages, frame, attributes, size, origin });
             }
         }
         end

@@ -17,7 +17,7 @@ use super::huge::SplitCause;
 use super::mmu::{Access, Attributes, Entry, Mmu};
 use super::slot::{LockedSlot, Mapping, Role};
 use super::table::Pending;
-use super::table::update::{PageChange, group_of, install, install_pages, update_pages};
+use super::table::update::{PageChange, group_of, install_pages};
 use crate::sync::{Rank, Ranked, switch};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -152,12 +152,12 @@ impl<M: Mmu> LockedSlot<'_, M> {
     pub(super) fn map_borrowed(&mut self, range: Range<usize>, first: Frame, attributes: Attributes, table: Frame) {
         let machine = &self.mm.machine;
         if range.len() == PAGES_PER_SLOT {
-            install(machine, self.place(), Entry::Block { frame: first, attributes });
+            self.link(Entry::Block { frame: first, attributes });
             self.state.mapping = Mapping::Block { deposit: table };
         } else {
             if self.state.mapping == Mapping::Empty {
                 machine.zero(table, 1);
-                install(machine, self.place(), Entry::Table(table));
+                self.link(Entry::Table(table));
                 self.state.mapping = Mapping::Table(table);
             }
             install_pages(machine, table, range.clone(), first, attributes);
@@ -191,7 +191,6 @@ impl<M: Mmu> LockedSlot<'_, M> {
         }
         let rest = self.state.borrowed.and(&gone.not());
         let (mut pending, mut left) = (Pending::new(), None);
-        let (machine, counters) = (&self.mm.machine, &self.mm.counters);
         match self.state.mapping {
             _ if rest.is_empty() && self.state.present.is_empty() => {
                 // A slot of which nothing is mapped has no table.
@@ -206,7 +205,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
             Mapping::Block { .. } => self.split(range, PageChange::Clear, SplitCause::Zeros, &mut pending),
             Mapping::Table(table) => {
                 for run in gone.runs() {
-                    update_pages(machine, counters, table, self.first(), run, PageChange::Clear, &mut pending);
+                    self.update_pages(table, run, PageChange::Clear, &mut pending);
                 }
             }
             Mapping::Empty => {}

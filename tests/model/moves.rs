@@ -7,7 +7,7 @@ use ashlar::mm::Refusal;
 use ashlar::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT};
 use ashlar::mm::huge::{Collapsed, HugePolicy, Unit};
 use ashlar::mm::mmu::Attributes;
-use ashlar::mm::walk::{Leaf, Size};
+use ashlar::mm::walk::{Leaf, Origin, Size};
 use core::cell::Cell;
 use core::ops::Range;
 
@@ -182,10 +182,10 @@ impl Run {
         let range = self.range();
         let mut walked = Vec::new();
         let mut next = range.start;
-        self.world.mm.walk(range.clone(), |Leaf { page, pages, frame, attributes, size, zeros, .. }| {
+        self.world.mm.walk(range.clone(), |Leaf { page, pages, frame, attributes, size, origin }| {
             assert!(next <= page.0 && pages > 0, "page {page:?} comes after {next:#x}");
             next = page.0 + pages as u64;
-            assert_eq!(zeros, Some(frame.block()) == self.world.mm.zero_block(), "page {page:?}");
+            assert_eq!(origin == Origin::Zeros, Some(frame.block()) == self.world.mm.zero_block(), "page {page:?}");
             walked.extend((0..pages as u64).map(|offset| (page.0 + offset, frame + offset, attributes, size)));
             let unit = match size {
                 Size::Page => 1,

@@ -6,7 +6,7 @@ use crate::mm::address::PAGES_PER_SLOT;
 use crate::mm::mmu::{Access, Attributes, Mmu};
 use crate::mm::slot::{LockedSlot, Mapping};
 use crate::mm::table::Pending;
-use crate::mm::table::update::{PageChange, group_of, update_pages};
+use crate::mm::table::update::{PageChange, group_of};
 use arrayvec::ArrayVec;
 
 /// Translations of a slot (pages, or groups) whose access flags are cleared.
@@ -63,7 +63,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let range = if self.is_contiguous(group.start) { group } else { index..index + 1 };
         let change = PageChange::Attributes(Attributes { accessed, ..attributes });
         let mut pending = Pending::new();
-        update_pages(&self.mm.machine, &self.mm.counters, table, self.first(), range, change, &mut pending);
+        self.update_pages(table, range, change, &mut pending);
         self.mm.settle(&mut pending);
         true
     }

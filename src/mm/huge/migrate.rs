@@ -85,7 +85,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         if self.state.shared.any_in(group_of(start)) {
             self.recall(group_of(start));
         }
-        move_pages(machine, &mm.counters, table, self.first(), &group, moves);
+        move_pages(machine, &mm.counters, table, self.links(), &group, moves);
         left.extend(group.frames(moves.pages & self.state.away.group(start)).map(|(_, frame)| frame));
         let goes_home = self.state.home.is_some_and(|home| moves.leads_to(home.frame(start)));
         if goes_home {

@@ -1,7 +1,7 @@
 //! Translation tables of the application's half: reading them, and the one place that writes them.
 //!
 //! Level 1 is one root table; its entries only ever go from invalid to a table. Level-2 tables live as long as the manager.
-//! A level-3 table belongs to one slot.
+//! A level-3 table belongs to one slot, and is linked wherever that is mapped.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 mod pending;
@@ -13,9 +13,31 @@ pub use rule::{Change, change};
 pub use update::Place;
 
 use super::MemoryManager;
-use super::address::Page;
+use super::address::{PAGES_PER_SLOT, Page};
 use super::frame::Class;
 use super::mmu::{Entry, Level, Mmu};
+use core::ops::Range;
+
+/// Where a slot's level-3 table is linked: at all of these addresses its descriptors are cached.
+#[derive(Clone, Copy)]
+pub(in crate::mm) struct Links<'a> {
+    /// The first page of the slot.
+    pub(in crate::mm) first: Page,
+    /// The slot's other places, by their numbers.
+    pub(in crate::mm) others: &'a [u32],
+}
+
+impl Links<'_> {
+    /// Owes the translations of pages `range` (indices).
+    #[inline]
+    pub(in crate::mm) fn owe(&self, range: Range<usize>, pending: &mut Pending) {
+        pending.pages(self.first.0 + range.start as u64..self.first.0 + range.end as u64);
+        for &number in self.others {
+            let first = u64::from(number) * PAGES_PER_SLOT as u64;
+            pending.pages(first + range.start as u64..first + range.end as u64);
+        }
+    }
+}
 
 impl<M: Mmu> MemoryManager<M> {
     /// Where the level-2 descriptor of `page` stands, if its table exists.

@@ -4,6 +4,7 @@
 //! interrupts are masked and nothing else is done: no allocation, no lock, no log.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+use super::Links;
 use super::pending::Pending;
 use super::rule::{Change, change};
 use crate::mm::address::{Block, Frame, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
@@ -142,19 +143,19 @@ impl PageChange {
     }
 }
 
-/// Changes the live descriptors `range` (indices) of the level-3 `table` of the slot that begins at `first`. A contiguous
+/// Changes the live descriptors `range` (indices) of the level-3 `table` that is linked at `links`. A contiguous
 /// group that the change leaves whole is edited in place; one that it cuts is broken as 16 addresses first, and made
 /// again without the contiguous bit (DESIGN 5.6). Invalidation of what went or changed is added to `pending`.
-pub fn update_pages<M: Mmu>(
+pub(in crate::mm) fn update_pages<M: Mmu>(
     machine: &M,
     counters: &Counters,
     table: Frame,
-    first: Page,
+    links: Links<'_>,
     range: Range<usize>,
     change: PageChange,
     pending: &mut Pending,
 ) {
-    let place = |index: usize| Place { table, level: Level::Three, page: first + index as u64 };
+    let place = |index: usize| Place { table, level: Level::Three, page: links.first + index as u64 };
     let mut index = range.start;
     while index < range.end {
         let group = group_of(index);
@@ -162,7 +163,7 @@ pub fn update_pages<M: Mmu>(
         index = part.end;
         let contiguous = place(group.start).read(machine).is_contiguous();
         if contiguous && part != group {
-            unfold(machine, counters, group, part, place, change, pending);
+            unfold(machine, counters, links, group, part, place, change, pending);
             continue;
         }
         let mut changed = false;
@@ -175,15 +176,17 @@ pub fn update_pages<M: Mmu>(
             }
         }
         if changed {
-            pending.pages(first.0 + part.start as u64..first.0 + part.end as u64);
+            links.owe(part, pending);
         }
     }
 }
 
 /// Breaks a contiguous `group` and makes it again as 16 single pages, of which those in `part` are changed.
+#[expect(clippy::too_many_arguments, reason = "what update_pages knows")]
 fn unfold<M: Mmu>(
     machine: &M,
     counters: &Counters,
+    links: Links<'_>,
     group: Range<usize>,
     part: Range<usize>,
     place: impl Fn(usize) -> Place,
@@ -195,7 +198,7 @@ fn unfold<M: Mmu>(
         for i in group.clone() {
             place(i).write(machine, Entry::Invalid);
         }
-        pending.pages(place(group.start).page.0..place(group.start).page.0 + PAGES_PER_GROUP as u64);
+        links.owe(group.clone(), pending);
         pending.invalidate(machine, counters);
         for (i, old) in group.clone().zip(olds) {
             let old = single(old);
@@ -308,23 +311,29 @@ impl Move {
 /// Moves pages of a group of the level-3 `table`, all of them valid. Breaks, copies, makes: from the break on no core can write to
 /// the old frames, so that the copy is all there is, and an exclusive store fails. The group gets the contiguous bit where that
 /// is possible then. The old frames are the caller's, and no translation leads to them.
-pub fn move_pages<M: Mmu>(machine: &M, counters: &Counters, table: Frame, first: Page, old: &Group, moves: Move) {
+pub(in crate::mm) fn move_pages<M: Mmu>(
+    machine: &M,
+    counters: &Counters,
+    table: Frame,
+    links: Links<'_>,
+    old: &Group,
+    moves: Move,
+) {
     debug_assert!(moves.pages & !old.valid == 0, "a page to be moved is not valid");
     let folds = old.folds(moves);
     // The contiguous bit changes in all of them.
     let changes = if old.contiguous || folds { old.valid } else { moves.pages };
     let place = |offset: usize| {
         let index = old.range.start + offset;
-        Place { table, level: Level::Three, page: first + index as u64 }
+        Place { table, level: Level::Three, page: links.first + index as u64 }
     };
     let mut pending = Pending::new();
     machine.without_interrupts(|| {
         for offset in bits(changes) {
             place(offset).write(machine, Entry::Invalid);
         }
-        let (from, to) = (changes.trailing_zeros() as u64, 16 - changes.leading_zeros() as u64);
-        let start = first.0 + old.range.start as u64;
-        pending.pages(start + from..start + to);
+        let (from, to) = (changes.trailing_zeros() as usize, 16 - changes.leading_zeros() as usize);
+        links.owe(old.range.start + from..old.range.start + to, &mut pending);
         pending.invalidate(machine, counters);
         for (offset, frame) in moves.iter() {
             machine.copy(old.frames[offset], frame, 1);
