@@ -12,6 +12,7 @@ pub use super::collapse::CollapseReport;
 pub use super::pin::Pin;
 pub use super::pressure::{ListenError, Listener, on_pressure, pressure};
 pub use super::report::{Report, report};
+pub use super::ring::Ring;
 pub use super::snapshot::Snapshot;
 pub use crate::mm::address::{PhysAddr, VirtAddr};
 pub use crate::mm::huge::{Collapsed, HugePolicy, PolicyError, Settings};

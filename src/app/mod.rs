@@ -26,7 +26,7 @@
 //! | `output` | files on the host |
 //! | `thread` | threads on all cores, as `std::thread` has them |
 //! | `time` | monotonic time, the date |
-//! | `memory` | mappings, snapshots of them, blocks on demand, pins for devices, the policy, what is in blocks, memory pressure, counts, reports |
+//! | `memory` | mappings, snapshots of them, rings, blocks on demand, pins for devices, the policy, what is in blocks, memory pressure, counts, reports |
 //! | [`sync`](crate::sync) | mutexes, condition variables, channels, values made once: as in `std::sync` |
 //!
 //! `main` runs in application mode, on a stack of up to 8 MiB with a guard page below it. The machine ends with `main`'s
@@ -52,6 +52,8 @@ mod pin;
 mod pressure;
 #[cfg(target_os = "none")]
 pub mod report;
+#[cfg(target_os = "none")]
+mod ring;
 #[cfg(target_os = "none")]
 mod snapshot;
 #[cfg(target_os = "none")]
