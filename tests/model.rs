@@ -13,6 +13,8 @@ mod memory;
 mod moves;
 #[path = "model/remap.rs"]
 mod remap;
+#[path = "model/sharing.rs"]
+mod sharing;
 mod world;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -43,6 +45,7 @@ struct Run {
     oom: usize,
     /// The background's time.
     now: u64,
+    seen: Vec<sharing::Seen>,
     /// Pages that were released, and are what they were then.
     released: BTreeSet<u64>,
     /// What no counter tells, and how often.
@@ -72,6 +75,7 @@ impl Run {
             cores,
             oom: 0,
             now: 0,
+            seen: Vec::new(),
             released: BTreeSet::new(),
             happened: BTreeMap::new(),
         }
@@ -107,8 +111,8 @@ impl Run {
         let core = self.random.index(self.cores);
         self.world.mm.machine().on_core(core);
         common::set_core(core);
-        let operation = self.random.below(180);
-        if !matches!(operation, 23..30 | 39..45 | 150..164 | 172..180) {
+        let operation = self.random.below(190);
+        if !matches!(operation, 23..30 | 39..45 | 150..164 | 172..190) {
             self.released.clear();
         }
         match operation {
@@ -142,6 +146,9 @@ impl Run {
             164..172 => self.remap(),
             172..175 => self.mark_free(),
             175..178 => self.mark_cold(),
+            180..183 => self.snapshot(),
+            183..188 => self.look_at_snapshot(),
+            188..190 => self.alias(),
             _ => self.set_knobs(),
         }
     }
@@ -278,6 +285,7 @@ impl Run {
         let policy = self.world.mm.policy();
         policy.set_defrag(self.random.pick(&[Never, Never, Always, Defer, DeferMadvise, Madvise]));
         policy.set_max_ptes_none(self.random.pick(&[64, 64, 0, 255, 511]));
+        policy.set_max_ptes_shared(self.random.pick(&[256, 0, 100, 512]));
         policy.set_khugepaged(self.random.below(8) > 0);
         policy.set_use_zero_page(self.random.below(4) > 0);
         self.world.mm.reconsider();
@@ -427,6 +435,7 @@ fn run(runs: impl Iterator<Item = (u64, usize)>, short: bool, happens: &[&str], 
         run.model.compare(&run.world, WINDOW);
         run.world.mm.unmap(address(WINDOW.start), bytes(&WINDOW)).expect("whole regions are unmapped");
         run.unpin_all();
+        run.end_snapshots();
         run.world.check();
         let frames = run.world.mm.frames().statistics();
         let left = (frames.homes, frames.movable, frames.pinned, frames.orphans);
@@ -468,6 +477,15 @@ fn agrees_with_plenty() {
         "pgdeactivate",
         "khugepaged_collapsed",
         "thp_scan_exceed_none_pte",
+        "snapshot",
+        "snapshot_shared",
+        "snapshot_ended",
+        "snapshot_pages_copied",
+        "thp_split_pmd_snapshot",
+        "thp_scan_exceed_share_pte",
+        "alias",
+        "alias_moved_back",
+        "remap_shared",
         "remap_block",
         "remap_slot",
         "remap_pages_copied",

@@ -292,8 +292,11 @@ impl<M: Mmu> MemoryManager<M> {
         }
         let index = target.page.index();
         if let Some((_, attributes)) = snapshot.leaf(index) {
-            if attributes.permits(target.access) && (!target.manner.own || snapshot.state.present.get(index)) {
-                self.counters.spurious_fault.increment();
+            if !target.manner.own || snapshot.state.present.get(index) {
+                match attributes.permits(target.access) {
+                    true => self.counters.spurious_fault.increment(),
+                    false => _ = snapshot.set_accessed(index, true),
+                }
                 return Attempt::Done;
             }
             snapshot.unborrow(index..index + 1);

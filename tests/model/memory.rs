@@ -5,6 +5,7 @@ use crate::world::World;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
+use ashlar::arch::sim::Mapping;
 use ashlar::mm::FaultError;
 use ashlar::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, Page, PhysAddr, VirtAddr};
 use ashlar::mm::huge::HugePolicy;
@@ -161,6 +162,11 @@ impl Model {
         let mut pages = (WINDOW.start..).zip(&self.pages).filter_map(|(page, model)| Some((page, (*model)?)));
         let mut charged = 0;
         for (range, access, policy) in mm.regions() {
+            if !WINDOW.contains(&range.start) {
+                assert_eq!(access, Access::READ, "what is elsewhere are snapshots");
+                charged += range.end - range.start;
+                continue;
+            }
             for page in range {
                 let (at, model) = pages.next().unwrap_or_else(|| panic!("page {page:#x} should not be in a region"));
                 assert_eq!((at, model.access, model.policy), (page, access, policy));
@@ -173,7 +179,10 @@ impl Model {
         assert_eq!(usage.committed_pages, charged, "what may be written to is charged");
         let mut frames: Vec<Option<Frame>> = vec![None; self.pages.len()];
         let mut used = vec![false; ram / PAGE_SIZE];
-        for mapping in mm.machine().mappings() {
+        let is_here = |mapping: &Mapping| WINDOW.contains(&mapping.va.page().0);
+        let (here, elsewhere): (Vec<_>, Vec<_>) = mm.machine().mappings().into_iter().partition(is_here);
+        let shares = !elsewhere.is_empty() || mm.regions().iter().any(|(range, ..)| !WINDOW.contains(&range.start));
+        for mapping in here {
             // Without its access flag it may be sampled: it allows as much, after a fault.
             let allowed = mapping.access;
             for offset in 0..(mapping.bytes / PAGE_SIZE) as u64 {
@@ -183,8 +192,9 @@ impl Model {
                     assert_eq!(allowed, Access { write: false, ..model.access }, "page {page:#x} is of the zero block");
                     continue;
                 }
-                let is_freed = self.freed.contains(&page) && allowed == Access { write: false, ..model.access };
-                assert!(is_freed || allowed == model.access, "page {page:#x} allows {allowed}");
+                let waits =
+                    (shares || self.freed.contains(&page)) && allowed == Access { write: false, ..model.access };
+                assert!(waits || allowed == model.access, "page {page:#x} allows {allowed}");
                 frames[(page - WINDOW.start) as usize] = Some(frame);
                 let used = &mut used[(frame.0 - RAM.frame().0) as usize];
                 assert!(!*used, "{frame:?} is mapped twice, at page {page:#x} as well");
@@ -197,6 +207,29 @@ impl Model {
                 _ => usage.pages -= 1,
             }
         }
+        let mut seen = vec![false; ram / PAGE_SIZE];
+        for mapping in elsewhere {
+            assert!(!mapping.access.write, "a snapshot can be written to at {}", mapping.va);
+            let first = mapping.pa.frame();
+            if Some(first.block()) == zeros {
+                usage.zeros -= mapping.bytes / PAGE_SIZE;
+                continue;
+            }
+            let places =
+                (0..(mapping.bytes / PAGE_SIZE) as u64).map(|offset| (first.0 + offset - RAM.frame().0) as usize);
+            let shared = places.clone().filter(|&place| used[place]).count();
+            if shared == 0 {
+                match mapping.contiguous {
+                    true => usage.pages += 1,
+                    false => usage.pages -= 1,
+                }
+                places.for_each(|place| assert!(!core::mem::replace(&mut seen[place], true), "a copy is mapped twice"));
+            } else {
+                assert_eq!(shared, mapping.bytes / PAGE_SIZE, "a snapshot maps more than what is there");
+                usage.shared -= shared as u32;
+            }
+        }
+        assert_eq!(usage.shared, 0, "the walker finds as many pages of the live memory in snapshots");
         assert_eq!(usage.zeros, 0, "the walker finds as many pages of the zero block as the manager counts");
         assert_eq!(usage.blocks, 0, "the walker finds as many blocks as the manager counts");
         assert_eq!(usage.pages, usage.groups * 16, "and as many pages and groups");

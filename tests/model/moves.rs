@@ -155,6 +155,7 @@ impl Run {
             Ok(Collapsed::Promoted) => assert_eq!((moved, before.absent()), (0, 0)),
             Ok(Collapsed::Copied { pages, filled }) => assert_eq!((pages, filled), (moved, before.absent())),
             Err(Refusal::Pinned) => assert_ne!(self.pins_in_the_way(&slot), Pins::None, "{slot:?}"),
+            Err(Refusal::NoFreeFrame) => assert!(!self.seen.is_empty() && self.short, "{slot:?}"),
             Err(refusal) => assert!(refusal == Refusal::NoFreeBlock && self.short, "{slot:?}: {refusal}"),
         }
         assert!(result.is_err() || self.pins_in_the_way(&slot) != Pins::Certain, "{slot:?}: {result:?}");

@@ -57,6 +57,9 @@ impl Run {
         let arrival = start..start + (moved.end - moved.start);
         let pinned = self.model.is_pinned(moved.clone());
         let result = self.world.mm.remap(address(from.start), bytes(&from), request);
+        if let Err(MemoryError::Shared { .. }) = result {
+            return self.is_shared();
+        }
         match (result, expected) {
             (Err(MemoryError::NoMemory), _) => {
                 assert!(self.short, "{from:?}: memory is free");
@@ -206,6 +209,12 @@ impl Run {
         }
     }
 
+    /// Something was refused because a snapshot shows the pages.
+    fn is_shared(&mut self) {
+        assert!(!self.seen.is_empty(), "there is no snapshot");
+        self.happened("remap_shared");
+    }
+
     /// Pages go where there is room, their old addresses stay mapped, and they come back over these.
     fn leave_and_come_back(&mut self, from: Range<u64>) {
         let expected = self.refuses_to_move(&from, &(0..from.end - from.start), To::Over(0), true);
@@ -214,6 +223,7 @@ impl Run {
         let away = match self.world.mm.remap(address(from.start), bytes(&from), request.anywhere().keep()) {
             Ok(away) => away,
             Err(MemoryError::NoMemory) => return assert!(self.short, "{from:?}: memory is free"),
+            Err(MemoryError::Shared { .. }) => return self.is_shared(),
             Err(error) => return assert_eq!(Some(error), expected, "{from:?}"),
         };
         assert_eq!(expected, None, "{from:?}");

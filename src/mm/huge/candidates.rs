@@ -7,7 +7,7 @@
 use super::heat::PLACES;
 use crate::mm::mmu::Mmu;
 use crate::mm::slab::{Handle, Slab};
-use crate::mm::slot::{LockedSlot, Slot};
+use crate::mm::slot::{LockedSlot, Role, Slot};
 use crate::sync::{Rank, Ranked};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -158,7 +158,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     #[cold]
     #[inline(never)]
     pub(in crate::mm) fn nominate(&mut self) {
-        if self.state.nominated {
+        if self.state.nominated || self.state.role == Role::Snapshot {
             return;
         }
         self.state.nominated = true;
