@@ -10,7 +10,9 @@ mod document {
     /// Where what the document may name lies.
     const TREES: [&str; 5] = ["src/", "arch/", "platform/", "tests/", "tools/"];
     /// Tests that have their names from peers.
-    const PEERS: [&str; 18] = [
+    const PEERS: [&str; 20] = [
+        "ltp_madvise",
+        "thp_test",
         "ltp_thp",
         "madv_populate",
         "ltp_munmap",

@@ -18,7 +18,7 @@ use super::slot::{LockedSlot, Mapping};
 use super::space::{Region, check_range};
 use super::table::Pending;
 use super::table::update::{PageChange, group_of};
-use super::{MemoryError, MemoryManager, Refusal};
+use super::{MemoryError, MemoryManager};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -81,8 +81,8 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// Says that `length` bytes from `start` will not be needed soon (Linux: `MADV_COLD`): the background takes no trouble for
-    /// a slot of which all that is present was said to be cold, until the application touches it. A slot of which more is
-    /// present stays as it is.
+    /// a slot of which all that is present was said to be cold, until the application touches it, protects it or moves pages
+    /// there. A slot of which more is present stays as it is.
     ///
     /// # Errors
     ///
@@ -191,7 +191,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
         };
         self.protect(range, target.attributes);
         self.mm.counters.pgfault.increment();
-        if target.huge && target.is_whole() && self.promote() == Err(Refusal::Away) {
+        if target.huge && target.is_whole() && self.state.freed.is_empty() && self.promote().is_err() {
+            // The background left it alone until now.
             self.nominate_if_used();
         }
     }

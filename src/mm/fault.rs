@@ -305,6 +305,9 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// What a touch of the absent page of `target` does.
     #[inline]
     pub(super) fn attempt_absent(&mut self, target: &Target<'_>) -> Attempt {
+        if self.state.cold {
+            self.warm();
+        }
         if !target.access.write && self.may_be_zeros(target) {
             return self.map_zeros(target);
         }

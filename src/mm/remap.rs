@@ -434,6 +434,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
     /// Maps what was lifted at index `start` and after it, where nothing is. A table was provided for, or there is one.
     pub(super) fn land(&mut self, start: usize, lifted: &Lifted) {
         self.new_epoch();
+        if self.state.cold {
+            self.warm();
+        }
         lifted.released.iter().for_each(|offset| self.state.released.set(start + offset));
         let mut rest = &lifted.pages[..];
         while let Some(&(offset, frame, access)) = rest.first() {

@@ -665,6 +665,10 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         if !self.state.freed.is_empty() {
             self.forget_freed(&Bits512::of(range.clone()));
         }
+        if self.state.cold {
+            // What it makes accessible, a touch would not tell of.
+            self.warm();
+        }
         let mut pending = Pending::new();
         match self.state.mapping {
             Mapping::Empty => {}

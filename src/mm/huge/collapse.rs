@@ -97,9 +97,6 @@ impl Terms {
         if !self.asked && !state.released.is_empty() {
             return Err(Refusal::Released);
         }
-        if !self.asked && !state.freed.is_empty() {
-            return Err(Refusal::Freed);
-        }
         if state.shared.count() > self.copy {
             return Err(Refusal::Shared);
         }
@@ -295,8 +292,11 @@ impl<M: Mmu> LockedSlot<'_, M> {
         if !terms.asked && self.state.cold {
             return Err(Refusal::Cold);
         }
-        if terms.asked && !self.state.freed.is_empty() {
-            // Who wants a block wants what is in it.
+        if !self.state.freed.is_empty() {
+            if !terms.asked {
+                return Err(Refusal::Freed);
+            }
+            // Who asks for a block wants what is in it.
             self.protect(0..PAGES_PER_SLOT, attributes);
         }
         if work.survey.pages < PAGES_PER_SLOT {

@@ -38,6 +38,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
     pub(super) fn end_sample(&mut self, places: &Places) -> usize {
         self.state.sampled = false;
         let mut hits = 0;
+        if self.state.cold {
+            return hits;
+        }
         for index in places.iter().map(|&index| usize::from(index)) {
             hits += usize::from(self.leaf(index).is_some_and(|(_, attributes)| attributes.accessed));
             // What was one translation then may be sixteen by now.
