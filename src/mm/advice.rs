@@ -14,7 +14,7 @@ use super::bits::Bits512;
 use super::fault::Target;
 use super::huge::{HugePolicy, SplitCause};
 use super::mmu::{Entry, Mmu};
-use super::slot::{LockedSlot, Mapping};
+use super::slot::{LockedSlot, Mapping, Role};
 use super::space::{Region, check_range};
 use super::table::Pending;
 use super::table::update::{PageChange, group_of};
@@ -219,11 +219,12 @@ impl<M: Mmu> LockedSlot<'_, M> {
 
     fn mark_cold(&mut self, range: Range<usize>) {
         let present = self.state.present;
-        if present.is_empty() || Bits512::of(range).and(&present) != present {
+        let may_be = matches!(self.state.role, Role::Plain | Role::Cold);
+        if !may_be || present.is_empty() || Bits512::of(range).and(&present) != present {
             return;
         }
         self.change_present(&present, PageChange::Accessed(false), SplitCause::Pages);
-        self.state.cold = true;
+        self.state.role = Role::Cold;
         self.mm.counters.pgdeactivate.add(present.count() as u64);
     }
 
@@ -233,7 +234,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
     pub(super) fn warm(&mut self) {
         let present = self.state.present;
         self.change_present(&present, PageChange::Accessed(true), SplitCause::Pages);
-        self.state.cold = false;
+        self.state.role = Role::Plain;
+        self.mm.counters.access_flag_fault.increment();
         self.nominate_if_used();
     }
 }

@@ -20,6 +20,7 @@ use super::table::Pending;
 use super::table::update::{install, update};
 use super::{MemoryError, MemoryManager};
 use core::ops::Range;
+use core::sync::atomic::Ordering;
 
 /// The most places at which a slot can be mapped.
 pub const MOST_PLACES: usize = 4;
@@ -148,6 +149,7 @@ impl<M: Mmu> MemoryManager<M> {
         slot.new_epoch();
         let entry = slot.place().read(&self.machine);
         slot.state.places.add(place, parked);
+        self.places.fetch_add(1, Ordering::Relaxed);
         if entry != Entry::Invalid {
             install(&self.machine, slot.place_of(place), entry);
         }
@@ -164,6 +166,7 @@ impl<M: Mmu> MemoryManager<M> {
         self.settle(&mut pending);
         let is_first = number == slot.record().number();
         let (place, parked) = slot.state.places.remove(number);
+        self.places.fetch_sub(1, Ordering::Relaxed);
         if is_first {
             slot.move_to_number(place);
         }

@@ -170,7 +170,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         }
         // The lock order forbids to take the regions' lock here, so the region's access is checked by the model.
         assert!(!(state.freed.get(index) && attributes.access.write), "SL-10: {page:?} can be written to");
-        let may_fault = state.sampled || state.cold || attributes == Attributes::new(attributes.access);
+        let may_fault = state.sampled || state.is_cold() || attributes == Attributes::new(attributes.access);
         assert!(may_fault, "SL-9: {page:?} has the access flag clear");
     }
 

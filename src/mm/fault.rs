@@ -265,12 +265,15 @@ impl<M: Mmu> MemoryManager<M> {
     fn attempt(&self, target: &Target<'_>) -> Attempt {
         let mut slot = LockedSlot::of(self, target);
         if slot.epoch() != target.epoch || slot.state.role != Role::Plain {
-            let (role, tie) = (slot.state.role, slot.state.tie);
-            drop(slot);
-            return match role {
-                Role::Snapshot => self.attempt_in_snapshot(target, tie),
-                _ => Attempt::Retry,
-            };
+            if slot.epoch() != target.epoch || slot.state.role != Role::Cold {
+                let (role, tie) = (slot.state.role, slot.state.tie);
+                drop(slot);
+                return match role {
+                    Role::Snapshot => self.attempt_in_snapshot(target, tie),
+                    _ => Attempt::Retry,
+                };
+            }
+            slot.warm();
         }
         if let Some((_, attributes)) = slot.leaf(target.page.index()) {
             if attributes.permits(target.access) && !target.manner.own {
@@ -305,9 +308,6 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// What a touch of the absent page of `target` does.
     #[inline]
     pub(super) fn attempt_absent(&mut self, target: &Target<'_>) -> Attempt {
-        if self.state.cold {
-            self.warm();
-        }
         if !target.access.write && self.may_be_zeros(target) {
             return self.map_zeros(target);
         }
@@ -329,10 +329,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         if attributes.permits(target.access) {
             self.mm.counters.spurious_fault.increment();
         } else if attributes.access.permits(target.access) {
-            match self.state.cold {
-                true => self.warm(),
-                false => _ = self.set_accessed(target.page.index(), true),
-            }
+            self.set_accessed(target.page.index(), true);
             self.mm.counters.access_flag_fault.increment();
         } else if self.state.freed.get(target.page.index()) {
             self.keep_freed(target);

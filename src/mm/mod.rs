@@ -64,7 +64,7 @@ use crate::sync::{Rank, Ranked, RankedRw, Sleeping};
 use address::{Frame, VirtAddr};
 use advice::Freed;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use directory::Directory;
 use frame::{Class, Frames};
 use huge::{Background, Policy};
@@ -108,6 +108,8 @@ pub struct MemoryManager<M: Mmu> {
     pressure: Pressure,
     zeros: Zeros,
     freed: Freed,
+    /// Places of slots beyond the first of each.
+    places: AtomicUsize,
 }
 
 /// Why an operation on a range of addresses was refused.
@@ -290,6 +292,7 @@ impl<M: Mmu> MemoryManager<M> {
             pressure: Pressure::new(),
             zeros: Zeros::new(),
             freed: Freed::new(),
+            places: AtomicUsize::new(0),
             policy: Policy::default(),
             counters: Counters::default(),
             overcommit: AtomicBool::new(false),

@@ -434,7 +434,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     /// Maps what was lifted at index `start` and after it, where nothing is. A table was provided for, or there is one.
     pub(super) fn land(&mut self, start: usize, lifted: &Lifted) {
         self.new_epoch();
-        if self.state.cold {
+        if self.state.is_cold() {
             self.warm();
         }
         lifted.released.iter().for_each(|offset| self.state.released.set(start + offset));

@@ -15,8 +15,8 @@
 //!   that is mapped there drops the mark, and so does the end of the home.
 //! - **SL-8** A home with absent frames waits in the deferred queue, so that memory that is short finds them; one without does not.
 //! - Pages in `borrowed` are mapped to the zero block: ZE-1 and ZE-2 of [`super::zeros`]. They count as absent.
-//! - **SL-9** The access flag of a present page is clear only where nothing may touch the page, or while the slot is `sampled` or
-//!   `cold`.
+//! - **SL-9** The access flag of a present page is clear only where nothing may touch the page, or while the slot is `sampled`, or
+//!   cold.
 //! - **SL-10** A page in `freed` is present, and no descriptor allows a store to it: what it holds may go until it is written to.
 #![forbid(unsafe_code)]
 
@@ -60,6 +60,8 @@ pub(super) enum Role {
     Closed,
     /// It is a snapshot's ([`super::snapshot`]).
     Snapshot,
+    /// The application said that it will not need it soon, and has not touched it since.
+    Cold,
 }
 
 /// What a slot's lock guards.
@@ -92,8 +94,6 @@ pub struct SlotState {
     pub(super) strays: u8,
     /// Access flags of its pages may be clear: it is looked at how hot it is.
     pub(super) sampled: bool,
-    /// The application said that it will not need it soon, and has not touched it since.
-    pub(super) cold: bool,
     /// Other places at which the slot is mapped.
     pub(super) places: Places,
     /// A table for pages that are on their way here, so that their arrival needs no memory.
@@ -144,6 +144,11 @@ impl SlotState {
     /// Pages that a descriptor maps.
     pub(super) fn mapped(&self) -> Bits512 {
         self.present.or(&self.borrowed)
+    }
+
+    /// Whether the application said that it will not need it soon.
+    pub(super) fn is_cold(&self) -> bool {
+        self.role == Role::Cold
     }
 
     /// Pages at home.
@@ -619,6 +624,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         self.forget_freed(&Bits512::FULL);
         let mut pending = Pending::new();
         let SlotState { offered, nominated, sampled, reserve, role, tie, places, .. } = *self.state;
+        let role = if role == Role::Cold { Role::Plain } else { role };
         let left = SlotState { offered, nominated, sampled, reserve, role, tie, places, ..SlotState::default() };
         let state = core::mem::replace(&mut *self.state, left);
         match state.mapping {
@@ -665,7 +671,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         if !self.state.freed.is_empty() {
             self.forget_freed(&Bits512::of(range.clone()));
         }
-        if self.state.cold {
+        if self.state.is_cold() {
             // What it makes accessible, a touch would not tell of.
             self.warm();
         }

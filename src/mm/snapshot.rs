@@ -136,6 +136,9 @@ impl<M: Mmu> MemoryManager<M> {
             return Err(MemoryError::Shared { address: (live.first() + part.start as u64).start() });
         }
         live.untie();
+        if live.state.is_cold() {
+            live.warm();
+        }
         live.state.tie = Some(other);
         live.state.role = Role::Closed;
         let mut snapshot = live.lock_snapshot().expect("it is tied");

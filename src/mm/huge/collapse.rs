@@ -289,7 +289,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
             Mapping::Block { .. } => return Ok(Step::Done),
             Mapping::Table(table) => table,
         };
-        if !terms.asked && self.state.cold {
+        if !terms.asked && self.state.is_cold() {
             return Err(Refusal::Cold);
         }
         if !self.state.freed.is_empty() {

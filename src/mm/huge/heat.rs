@@ -38,7 +38,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
     pub(super) fn end_sample(&mut self, places: &Places) -> usize {
         self.state.sampled = false;
         let mut hits = 0;
-        if self.state.cold {
+        if self.state.is_cold() {
             return hits;
         }
         for index in places.iter().map(|&index| usize::from(index)) {
