@@ -5,7 +5,7 @@ use crate::mm::Refusal;
 use crate::mm::address::{Block, Frame, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT};
 use crate::mm::bits::Bits512;
 use crate::mm::mmu::{Attributes, Entry, Mmu};
-use crate::mm::slot::{LockedSlot, Mapping};
+use crate::mm::slot::{LockedSlot, Mapping, Role};
 use crate::mm::table::Pending;
 
 impl<M: Mmu> LockedSlot<'_, M> {
@@ -47,7 +47,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
             let pages = group * PAGES_PER_GROUP..(group + 1) * PAGES_PER_GROUP;
             state.is_zeroed(group) || state.present.all_in(pages)
         };
-        let is_wanted = state.freed.is_empty() && state.shared.is_empty() && !state.cold;
+        let is_open = state.role == Role::Plain;
+        let is_wanted = is_open && state.freed.is_empty() && state.shared.is_empty() && !state.cold;
         if !is_wanted
             || state.present.count() < PAGES_PER_SLOT / 2
             || !(state.away.is_empty() && (0..GROUPS_PER_SLOT).all(ready))
