@@ -10,7 +10,7 @@ use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, VirtAddr};
 use ashlar::mm::huge::{Collapsed, Enabled, HugePolicy, Rest, Unit};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::PinRequest;
-use ashlar::mm::{FaultError, MapRequest, MemoryError, Refusal, RemapRequest};
+use ashlar::mm::{Destination, FaultError, MapRequest, MemoryError, Refusal, RemapRequest};
 use core::ops::Range;
 use world::{MIB, World, assert_filled, block, collapse, copied, fill, give_back, page, scattered, sizes, take_all};
 
@@ -455,6 +455,42 @@ fn what_may_be_taken_back_stays_for_the_snapshot() {
     end(&world, seen);
 }
 
+/// The background looks how hot candidates are, and a snapshot's slot may be one: access flags are cleared.
+fn a_snapshot_is_read_while_it_is_sampled() {
+    let world = world();
+    let start = scattered(&world);
+    let seen = snapshot(&world, start);
+    (0..512).for_each(|index| change(&world, start, index));
+    let blocks: Vec<_> = core::iter::from_fn(|| world.mm.frames().allocate_block()).collect();
+    world.mm.policy().set_enabled(Enabled::Always);
+    world.mm.reconsider();
+    (0..10).take_while(|_| world.mm.background_step(0) == Rest::None).for_each(drop);
+    assert_eq!(world.mm.counters().heat_samples.get(), 8, "of both");
+    assert_filled(&world, seen, 0..0);
+    assert_eq!(world.mm.counters().access_flag_fault.get(), 4, "of the snapshot's pages");
+    world.check();
+    blocks.into_iter().for_each(|block| world.mm.frames().free_block(block));
+    end(&world, seen);
+}
+
+/// What was seen before has another place, and its record none.
+fn a_snapshot_ends_whose_memory_made_room() {
+    let world = world();
+    let start = block(&world);
+    let seen = snapshot(&world, start);
+    let other = block(&world);
+    let over = world.mm.alias(other, BLOCK_SIZE, Destination::Over(start)).expect("memory is free");
+    assert_eq!(over.start, start);
+    assert_filled(&world, seen, 0..0);
+    change(&world, start, 9);
+    end(&world, seen);
+    assert_changed(&world, other, 9..10);
+    world.mm.unmap(start, BLOCK_SIZE).expect("mapped");
+    world.mm.map(MapRequest::new(BLOCK_SIZE).at(start)).expect("free");
+    assert_eq!(world.get(start), 0);
+    world.check();
+}
+
 ashlar_test::tests! {
     a_block_stays_one_and_is_seen_as_one,
     a_write_copies_its_page,
@@ -478,4 +514,6 @@ ashlar_test::tests! {
     without_memory_there_is_none,
     it_is_told_what_changed,
     what_may_be_taken_back_stays_for_the_snapshot,
+    a_snapshot_is_read_while_it_is_sampled,
+    a_snapshot_ends_whose_memory_made_room,
 }

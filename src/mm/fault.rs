@@ -286,7 +286,7 @@ impl<M: Mmu> MemoryManager<M> {
         }
         match slot.attempt_absent(target) {
             Attempt::Fill(block, deposit) => {
-                slot.state.role = Role::Closed;
+                slot.state.role = Role::Filling;
                 drop(slot);
                 self.fill_block(target, block, deposit)
             }

@@ -56,12 +56,21 @@ pub(super) enum Role {
     /// Nothing.
     #[default]
     Plain,
-    /// They wait: a block for it is being zeroed outside its lock, or a snapshot is being made.
+    /// They wait: a block for it is being zeroed outside its lock.
+    Filling,
+    /// They wait: a snapshot is being made.
     Closed,
     /// It is a snapshot's ([`super::snapshot`]).
     Snapshot,
     /// The application said that it will not need it soon, and has not touched it since.
     Cold,
+}
+
+impl Role {
+    /// Whether faults wait.
+    pub(super) fn waits(self) -> bool {
+        matches!(self, Role::Filling | Role::Closed)
+    }
 }
 
 /// What a slot's lock guards.

@@ -70,15 +70,20 @@ impl<M: Mmu> MemoryManager<M> {
         let to = Page(there.start).slot();
         let attributes = Attributes::new(region.access);
         let region = Region { access: Access::READ, policy: region.policy, charged: true, sharing: Sharing::Snapshot };
-        let made = self.share_slots(live, attributes, to, || (there.clone(), region));
+        let made = self.share_slots(live, to, || (there.clone(), region));
         if made.is_err() {
             self.end_slots(&there);
             space.committed -= pages;
         }
-        for (_, handle) in self.directory.slots(slots) {
+        for (number, handle) in self.directory.slots(slots) {
             let mut slot = LockedSlot::of_handle(self, handle);
-            if slot.state.role == Role::Closed && slot.state.tie.is_some() {
+            if slot.state.role == Role::Closed {
                 slot.state.role = Role::Plain;
+                // Those that were copied: they are pinned.
+                let own = slot.state.present.and(&slot.state.shared.not()).and(&Bits512::of(part_in(live, number)));
+                if made.is_ok() && !own.is_empty() {
+                    slot.change_present(&own, PageChange::Attributes(attributes), SplitCause::Snapshot);
+                }
             }
         }
         made.map(|()| there.start + Page(live.start).index() as u64)
@@ -88,7 +93,6 @@ impl<M: Mmu> MemoryManager<M> {
     fn share_slots(
         &self,
         live: &Range<u64>,
-        attributes: Attributes,
         to: u64,
         region: impl Fn() -> (Range<u64>, Region),
     ) -> Result<(), MemoryError> {
@@ -96,7 +100,7 @@ impl<M: Mmu> MemoryManager<M> {
         loop {
             let mut count = 0;
             for (number, handle) in self.directory.slots(slots.clone()) {
-                self.share_slot(number, handle, part_in(live, number), attributes, number - slots.start + to)?;
+                self.share_slot(number, handle, part_in(live, number), number - slots.start + to)?;
                 count += 1;
                 crate::sync::breathe();
             }
@@ -110,15 +114,8 @@ impl<M: Mmu> MemoryManager<M> {
         }
     }
 
-    /// Shares the pages `part` of a live slot, of a region that gives them `attributes`, with slot `to`, which is empty, unless that is done.
-    fn share_slot(
-        &self,
-        number: u64,
-        handle: Handle<Slot>,
-        part: Range<usize>,
-        attributes: Attributes,
-        to: u64,
-    ) -> Result<(), MemoryError> {
+    /// Shares the pages `part` of a live slot with slot `to`, which is empty, unless that is done.
+    fn share_slot(&self, number: u64, handle: Handle<Slot>, part: Range<usize>, to: u64) -> Result<(), MemoryError> {
         let other = self.slot_at(Page(to * PAGES_PER_SLOT as u64)).ok_or(MemoryError::NoMemory)?;
         LockedSlot::lock(self, to, other).provide_for_snapshot()?;
         let mut live = loop {
@@ -126,7 +123,7 @@ impl<M: Mmu> MemoryManager<M> {
             if live.state.tie == Some(other) {
                 return Ok(());
             }
-            if live.state.role != Role::Closed {
+            if live.state.role != Role::Filling {
                 break live;
             }
             drop(live);
@@ -156,8 +153,9 @@ impl<M: Mmu> MemoryManager<M> {
         live.change_present(&pages, PageChange::ReadOnly, SplitCause::Snapshot);
         let pinned = live.pinned(&pages);
         if !pinned.is_empty() {
+            // A block is none any more, where a part of it is pinned. Until all slots are shared, nobody writes to that either.
+            live.change_present(&pinned, PageChange::ReadOnly, SplitCause::Snapshot);
             let copied = pinned.iter().try_for_each(|index| live.copy_to_snapshot(index));
-            live.change_present(&pinned, PageChange::Attributes(attributes), SplitCause::Snapshot);
             copied.ok_or(MemoryError::NoMemory)?;
             pages = pages.and(&pinned.not());
         }
@@ -190,15 +188,14 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Ends a slot of a snapshot; its live slot is as before. The caller has the space's lock: nobody ties or unties meanwhile.
     pub(super) fn end_snapshot_slot(&self, handle: Handle<Slot>) {
-        let tie = LockedSlot::of_handle(self, handle).state.tie;
-        let Some(live) = tie else { return LockedSlot::of_handle(self, handle).end() };
+        let mut slot = LockedSlot::of_handle(self, handle);
+        // One that was not shared with yet may be tied to a snapshot of what was there.
+        let Some(live) = slot.state.tie.filter(|_| slot.state.role == Role::Snapshot) else { return slot.end() };
+        drop(slot);
         let mut live = LockedSlot::of_handle(self, live);
         live.lock_snapshot().expect("it is tied").end();
         live.state.shared = Bits512::EMPTY;
         live.state.tie = None;
-        if live.state.role == Role::Closed {
-            live.state.role = Role::Plain;
-        }
         let (number, handle) = (live.number, live.handle);
         drop(live);
         self.heal(number, handle);
@@ -295,10 +292,15 @@ impl<M: Mmu> MemoryManager<M> {
         }
         let index = target.page.index();
         if let Some((_, attributes)) = snapshot.leaf(index) {
-            if !target.manner.own || snapshot.state.present.get(index) {
-                match attributes.permits(target.access) {
+            let is_own = snapshot.state.present.get(index);
+            if attributes.access.permits(target.access) && (!target.manner.own || is_own) {
+                // Its flag is clear where it was sampled.
+                match attributes.accessed {
                     true => self.counters.spurious_fault.increment(),
-                    false => _ = snapshot.set_accessed(index, true),
+                    false => {
+                        snapshot.set_accessed(index, true);
+                        self.counters.access_flag_fault.increment();
+                    }
                 }
                 return Attempt::Done;
             }
@@ -317,9 +319,10 @@ impl<M: Mmu> MemoryManager<M> {
 }
 
 impl<'m, M: Mmu> LockedSlot<'m, M> {
-    /// The snapshot's slot that is tied to this live one, locked (SN-3).
+    /// The snapshot's slot that is tied to this live one, locked (SN-3). None if this is a snapshot's.
     pub(super) fn lock_snapshot(&self) -> Option<LockedSlot<'m, M>> {
-        Some(LockedSlot::of_tied(self.mm, self.state.tie?))
+        let tie = self.state.tie.filter(|_| self.state.role != Role::Snapshot);
+        tie.map(|handle| LockedSlot::of_tied(self.mm, handle))
     }
 
     /// What its snapshot shows is the snapshot's own by now: they have nothing to do with each other any more.
@@ -465,15 +468,15 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
 
     /// The slot of a snapshot is an empty slot like any other again.
     fn end(&mut self) {
-        self.new_epoch();
         if self.state.role == Role::Snapshot {
+            self.new_epoch();
             self.unborrow(0..PAGES_PER_SLOT);
             self.clear(0..PAGES_PER_SLOT, SplitCause::Unmap);
+            self.state.role = Role::Plain;
+            self.state.tie = None;
         }
         if let Some(table) = self.state.reserve.take() {
             self.mm.frames.free(table, 0);
         }
-        self.state.role = Role::Plain;
-        self.state.tie = None;
     }
 }

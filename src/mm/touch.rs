@@ -27,7 +27,10 @@ impl<M: Mmu> MemoryManager<M> {
     pub(super) fn fill_block(&self, target: &Target<'_>, block: Block, deposit: Frame) -> Attempt {
         self.zero(block.frame(0), PAGES_PER_SLOT);
         let mut slot = LockedSlot::of(self, target);
-        slot.state.role = Role::Plain;
+        // By now it may be a snapshot's.
+        if slot.state.role == Role::Filling {
+            slot.state.role = Role::Plain;
+        }
         if slot.epoch() != target.epoch {
             drop(slot);
             // Nobody has seen it: it is zero.

@@ -210,7 +210,7 @@ impl<M: Mmu> MemoryManager<M> {
     ) -> Result<Option<R>, Refusal> {
         let (handle, attributes, epoch) = self.collapsible(number, asked)?;
         let mut slot = LockedSlot::lock(self, number, handle);
-        if slot.epoch() != epoch || slot.state.role == Role::Closed {
+        if slot.epoch() != epoch || slot.state.role.waits() {
             return Ok(None);
         }
         operation(&mut slot, attributes).map(Some)

@@ -5,7 +5,7 @@
 use crate::mm::address::{Frame, GROUP_ORDER, PAGES_PER_GROUP, VirtAddr};
 use crate::mm::frame::Class;
 use crate::mm::mmu::Mmu;
-use crate::mm::slot::{LockedSlot, Mapping, Role};
+use crate::mm::slot::{LockedSlot, Mapping};
 use crate::mm::table::update::{Group, Move, group_of, move_pages};
 use crate::mm::{MemoryManager, Refusal};
 use arrayvec::ArrayVec;
@@ -40,7 +40,7 @@ impl<M: Mmu> MemoryManager<M> {
             Unit::Page => (page.index()..page.index() + 1, 0),
             Unit::Group => (group_of(page.index()), GROUP_ORDER),
         };
-        if slot.state.role == Role::Closed {
+        if slot.state.role.waits() {
             return Err(Refusal::Busy);
         }
         if !slot.state.present.all_in(range.clone()) {

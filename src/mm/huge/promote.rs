@@ -47,7 +47,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
             let pages = group * PAGES_PER_GROUP..(group + 1) * PAGES_PER_GROUP;
             state.is_zeroed(group) || state.present.all_in(pages)
         };
-        let is_wanted = state.freed.is_empty() && state.shared.is_empty() && !state.is_cold();
+        let is_wanted = state.role == Role::Plain && state.freed.is_empty() && state.shared.is_empty();
         if !is_wanted
             || state.present.count() < PAGES_PER_SLOT / 2
             || !(state.away.is_empty() && (0..GROUPS_PER_SLOT).all(ready))
