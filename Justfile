@@ -3,7 +3,7 @@ set positional-arguments
 target := "aarch64-unknown-none"
 # Crates that only the host runs, and those that only boot: neither is built by a bare `cargo test`.
 tools := "-p ashlar-runner -p figures -p index-reference -p mutate"
-apps := "-p bench -p hello -p index"
+apps := "-p bench -p hello -p index -p ring -p store"
 # As many as there are here: a GICv2 has no more than 8.
 cores := if num_cpus() =~ "^[1-8]$" { num_cpus() } else { "8" }
 # What `just compare` asks.
@@ -18,6 +18,14 @@ default:
 run *words: setup
     cargo run --quiet --release -p index --target {{ target }} -- input=default cores={{ cores }} "$@"
 
+# Boot the application whose ring buffer has no end; words: messages=N, and those of the machine
+ring *words: setup
+    cargo run --quiet --release -p ring --target {{ target }} -- "$@"
+
+# Boot the key-value store that saves itself while it serves; words: records=N, requests=N, saves=N, out=DIR, and the machine's
+store *words: setup
+    cargo run --quiet --release -p store --target {{ target }} -- cores={{ cores }} "$@"
+
 # Four cores on one region, every byte checked, for so many seconds of the guest's time
 soak seconds="600": setup
     cargo test --target {{ target }} --test soak -- seconds={{ seconds }} timeout=0
@@ -28,6 +36,8 @@ test: setup
     cargo test {{ tools }}
     cargo test --target {{ target }}
     cargo run --quiet --release -p hello --target {{ target }} -- memory=16M
+    cargo run --quiet --release -p ring --target {{ target }} -- memory=64M messages=20000
+    cargo run --quiet --release -p store --target {{ target }} -- memory=128M cores=2 records=20000 requests=100000
 
 # Check format, lints and all tests
 check: setup && test
