@@ -28,7 +28,7 @@ pub const MOST_PLACES: usize = 4;
 /// The places of a slot beside that of its record, each with the record that is parked for it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Places {
-    count: usize,
+    count: u32,
     numbers: [u32; MOST_PLACES - 1],
     /// Handles.
     parked: [u32; MOST_PLACES - 1],
@@ -38,7 +38,7 @@ impl Places {
     /// By the numbers of their slots.
     #[inline]
     pub(super) fn numbers(&self) -> &[u32] {
-        &self.numbers[..self.count]
+        &self.numbers[..self.count as usize]
     }
 
     #[inline]
@@ -47,20 +47,21 @@ impl Places {
     }
 
     fn is_full(&self) -> bool {
-        self.count == self.numbers.len()
+        self.count as usize == self.numbers.len()
     }
 
     fn add(&mut self, number: u64, parked: Handle<Slot>) {
-        (self.numbers[self.count], self.parked[self.count]) = (number as u32, parked.raw());
+        let at = self.count as usize;
+        (self.numbers[at], self.parked[at]) = (number as u32, parked.raw());
         self.count += 1;
     }
 
     /// Removes place `number`, or the last one if that is none of them. Returns which, and what was parked for it.
     fn remove(&mut self, number: u64) -> (u64, Handle<Slot>) {
-        let last = self.count - 1;
+        let last = self.count as usize - 1;
         let at = self.numbers().iter().position(|&place| u64::from(place) == number).unwrap_or(last);
         let removed = (self.numbers[at].into(), Handle::from_raw(self.parked[at]).expect("a record was parked"));
-        (self.numbers[at], self.parked[at], self.count) = (self.numbers[last], self.parked[last], last);
+        (self.numbers[at], self.parked[at], self.count) = (self.numbers[last], self.parked[last], last as u32);
         removed
     }
 }
@@ -149,7 +150,7 @@ impl<M: Mmu> MemoryManager<M> {
         slot.new_epoch();
         let entry = slot.place().read(&self.machine);
         slot.state.places.add(place, parked);
-        self.places.fetch_add(1, Ordering::Relaxed);
+        self.shares.fetch_add(1, Ordering::Relaxed);
         if entry != Entry::Invalid {
             install(&self.machine, slot.place_of(place), entry);
         }
@@ -166,7 +167,7 @@ impl<M: Mmu> MemoryManager<M> {
         self.settle(&mut pending);
         let is_first = number == slot.record().number();
         let (place, parked) = slot.state.places.remove(number);
-        self.places.fetch_sub(1, Ordering::Relaxed);
+        self.shares.fetch_sub(1, Ordering::Relaxed);
         if is_first {
             slot.move_to_number(place);
         }
@@ -180,8 +181,8 @@ impl<M: Mmu> MemoryManager<M> {
         let slot = LockedSlot::find(self, address.page().slot());
         let is_mapped = |slot: &LockedSlot<'_, M>| slot.state.mapped().get(address.page().index());
         slot.filter(is_mapped).map_or(0, |slot| {
-            let taken = slot.lock_snapshot().is_some_and(|other| other.state.taken.get(address.page().index()));
-            1 + slot.state.places.count + usize::from(taken)
+            let taken = slot.lock_snapshot().is_some_and(|other| other.state.taken().get(address.page().index()));
+            1 + slot.state.places.numbers().len() + usize::from(taken)
         })
     }
 }

@@ -106,7 +106,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
                 let is_writable = attributes.is_some_and(|attributes| attributes.access.write);
                 assert!(state.freed.is_empty() || state.freed.is_full() && !is_writable, "SL-10: slot {number:#x}");
                 let block = state.home.or(self.mm.zeros.block());
-                let is_its = state.taken.is_full() || block.map(|block| block.frame(0)) == first;
+                let is_its = state.taken().is_full() || block.map(|block| block.frame(0)) == first;
                 assert!(is_its, "SL-3: slot {number:#x}");
                 state.zeros().iter().for_each(|index| self.check_zeros(index));
                 assert!(state.shared.is_empty() || !is_writable, "SN-1: slot {number:#x}");
@@ -138,7 +138,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
             snapshot.state.present.and(&state.shared).is_empty(),
             "SN-1: slot {number:#x}: a copy of what is shared"
         );
-        for index in snapshot.state.taken.iter() {
+        for index in snapshot.state.taken().iter() {
             assert!(state.shared.get(index), "SN-2: page {index} of slot {number:#x} was taken, and is not shared");
             let (frame, attributes) = snapshot.leaf(index).expect("it is mapped");
             assert_eq!(Some(frame), self.leaf(index).map(|(frame, _)| frame), "SN-2: page {index} of slot {number:#x}");
@@ -156,7 +156,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let leaf = self.leaf(index);
         assert_eq!(leaf.is_some(), state.mapped().get(index), "SL-1: {page:?}");
         let Some((frame, attributes)) = leaf else { return };
-        if state.taken.get(index) {
+        if state.taken().get(index) {
             return;
         }
         if state.borrowed.get(index) {

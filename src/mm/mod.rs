@@ -108,8 +108,8 @@ pub struct MemoryManager<M: Mmu> {
     pressure: Pressure,
     zeros: Zeros,
     freed: Freed,
-    /// Places of slots beyond the first of each.
-    places: AtomicUsize,
+    /// Snapshots, and places of slots beyond the first of each. Changes under the space's lock.
+    shares: AtomicUsize,
 }
 
 /// Why an operation on a range of addresses was refused.
@@ -292,7 +292,7 @@ impl<M: Mmu> MemoryManager<M> {
             pressure: Pressure::new(),
             zeros: Zeros::new(),
             freed: Freed::new(),
-            places: AtomicUsize::new(0),
+            shares: AtomicUsize::new(0),
             policy: Policy::default(),
             counters: Counters::default(),
             overcommit: AtomicBool::new(false),

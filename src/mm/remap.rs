@@ -306,7 +306,8 @@ impl<M: Mmu> MemoryManager<M> {
         for to in slots_of(&journey.of(&journey.part(number))) {
             let mut slot = LockedSlot::lock(self, to, self.slot_at(Page(to * PAGES_PER_SLOT as u64))?);
             if slot.state.reserve.is_none() {
-                slot.state.reserve = Some(slot.new_table()?);
+                let table = slot.new_table()?;
+                slot.state.reserve.put(table);
             }
         }
         Some(())

@@ -33,7 +33,7 @@ use super::table::{Links, Pending, Place};
 use super::zeros::read_only;
 use crate::sync::{Guard, Rank, Ranked};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// What the slot's level-2 descriptor holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -73,6 +73,39 @@ impl Role {
     }
 }
 
+/// A frame for a table, or none, in four bytes: eight records of slots are to fit into a frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reserve(u32);
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Reserve(u32::MAX)
+    }
+}
+
+impl Reserve {
+    pub(super) fn is_some(self) -> bool {
+        self.0 != u32::MAX
+    }
+
+    pub(super) fn is_none(self) -> bool {
+        !self.is_some()
+    }
+
+    /// Puts `table` there, where none is.
+    pub(super) fn put(&mut self, table: Frame) {
+        debug_assert!(self.is_none(), "a table is in reserve");
+        self.0 = u32::try_from(table.0).expect("physical addresses have 44 bits");
+    }
+
+    pub(super) fn take(&mut self) -> Option<Frame> {
+        let table = core::mem::take(self);
+        table.is_some().then_some(Frame(table.0.into()))
+    }
+}
+
+const _: () = assert!(size_of::<Slot>() <= 508);
+
 /// What a slot's lock guards.
 #[derive(Debug, Default)]
 pub struct SlotState {
@@ -87,10 +120,9 @@ pub struct SlotState {
     pub(super) freed: Bits512,
     /// Groups of which no page is at home, and whose frames in the home hold zeros; a bit each.
     pub(super) zeroed: u32,
-    /// Pages that a snapshot shows: mapped for reading only, until they are written to.
+    /// Pages that it shares with the slot it is tied to. A live slot's are those that its snapshot shows, mapped for reading only
+    /// until they are written to; a snapshot's are borrowed, and mapped to the frames of the live slot.
     pub(super) shared: Bits512,
-    /// Borrowed pages, of a snapshot, that are mapped to the frames of the live slot.
-    pub(super) taken: Bits512,
     /// What faults have to know of it.
     pub(super) role: Role,
     /// The slot that shares pages with this one: its snapshot's, or that which it is the snapshot of.
@@ -106,7 +138,7 @@ pub struct SlotState {
     /// Other places at which the slot is mapped.
     pub(super) places: Places,
     /// A table for pages that are on their way here, so that their arrival needs no memory.
-    pub(super) reserve: Option<Frame>,
+    pub(super) reserve: Reserve,
 }
 
 impl SlotState {
@@ -147,7 +179,18 @@ impl SlotState {
 
     /// Pages that are mapped to the zero block.
     pub(super) fn zeros(&self) -> Bits512 {
-        self.borrowed.and(&self.taken.not())
+        self.borrowed.and(&self.taken().not())
+    }
+
+    /// Borrowed pages, of a snapshot, that are mapped to the frames of the live slot.
+    pub(super) fn taken(&self) -> Bits512 {
+        if self.role == Role::Snapshot { self.shared } else { Bits512::EMPTY }
+    }
+
+    /// Whether a snapshot shows a page of `range`.
+    #[inline]
+    pub(super) fn is_shown(&self, range: Range<usize>) -> bool {
+        self.shared.any_in(range) && self.role != Role::Snapshot
     }
 
     /// Pages that a descriptor maps.
@@ -179,7 +222,7 @@ impl SlotState {
 }
 
 /// The number of a slot that has no addresses, for another one is mapped there.
-pub(super) const NOWHERE: u64 = 1 << 40;
+pub(super) const NOWHERE: u64 = u32::MAX as u64;
 
 /// The record of a slot. Records are type-stable: a stale handle finds some slot's record, and the epoch tells.
 #[derive(Debug)]
@@ -187,7 +230,7 @@ pub struct Slot {
     /// Changes, under the lock, whenever regions over the slot change: a fault that looked a region up before compares.
     epoch: AtomicU32,
     /// Which 2 MiB of addresses. Changes under the lock, and the regions' lock for writing.
-    number: AtomicU64,
+    number: AtomicU32,
     /// The next one of those that are candidates for background collapse, by its handle; 0 for none.
     pub(super) next: AtomicU32,
     state: Ranked<SlotState>,
@@ -197,7 +240,7 @@ impl Default for Slot {
     fn default() -> Self {
         Slot {
             epoch: AtomicU32::new(0),
-            number: AtomicU64::new(0),
+            number: AtomicU32::new(0),
             next: AtomicU32::new(0),
             state: Ranked::new(Rank::Slot, SlotState::default()),
         }
@@ -212,11 +255,11 @@ impl Slot {
 
     /// Which 2 MiB of addresses this is.
     pub(super) fn number(&self) -> u64 {
-        self.number.load(Ordering::Relaxed)
+        self.number.load(Ordering::Relaxed).into()
     }
 
     pub(super) fn set_number(&self, number: u64) {
-        self.number.store(number, Ordering::Relaxed);
+        self.number.store(number as u32, Ordering::Relaxed);
     }
 
     /// The state, if nobody holds the lock: for crash reports.
@@ -358,14 +401,12 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
         }
         assert!(state.borrowed.and(&state.present).is_empty(), "ZE-1: slot {number:#x} has borrowed pages present");
         assert!(state.released.and(&state.present).is_empty(), "SL-5: slot {number:#x} has released pages present");
-        assert!(
-            state.shared.and(&state.present) == state.shared,
-            "SN-1: slot {number:#x} shares pages that are absent"
-        );
+        let is_snapshot = state.role == Role::Snapshot;
+        let base = if is_snapshot { &state.borrowed } else { &state.present };
+        assert!(state.shared.and(base) == state.shared, "SN-1, SN-2: slot {number:#x} shares pages that it has not");
         let is_block = matches!(state.mapping, Mapping::Block { .. });
         assert!(!is_block || state.shared.is_empty() || state.shared.is_full(), "SN-1: a part of block {number:#x}");
-        assert!(state.shared.is_empty() || state.tie.is_some(), "SN-1: slot {number:#x} has no snapshot");
-        assert!(state.taken.and(&state.borrowed) == state.taken, "SN-2: slot {number:#x} takes what it has");
+        assert!(state.shared.is_empty() || state.tie.is_some(), "SN-1: slot {number:#x} is not tied");
         if state.role == Role::Snapshot {
             assert!(state.home.is_none(), "slot {number:#x} of a snapshot has a home");
         }
@@ -561,7 +602,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
     /// Unmaps the present pages of `range`. Frames at home become absent, others are freed; a slot without pages loses its
     /// home and its table. With [`SplitCause::Release`] the pages count as released until they are touched again.
     pub(super) fn clear(&mut self, range: Range<usize>, cause: SplitCause) {
-        if self.state.shared.any_in(range.clone()) {
+        if self.state.is_shown(range.clone()) {
             self.hand_over(range.clone(), cause);
         }
         let cleared = Bits512::of(range.clone());

@@ -33,9 +33,17 @@ use super::table::Pending;
 use super::table::update::{PageChange, group_of};
 use super::{MemoryError, MemoryManager, Refusal};
 use core::ops::Range;
+use core::sync::atomic::Ordering;
 
 /// What a snapshot's pages are mapped with.
 const SEEN: Attributes = Attributes::new(Access::READ);
+
+/// Whether pages of a slot were pinned, and copied at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Copied {
+    None,
+    Some,
+}
 
 impl<M: Mmu> MemoryManager<M> {
     /// Makes a snapshot of `length` bytes from `start`, which are of one region: what they hold now can be read at the addresses
@@ -79,14 +87,15 @@ impl<M: Mmu> MemoryManager<M> {
             let mut slot = LockedSlot::of_handle(self, handle);
             if slot.state.role == Role::Closed {
                 slot.state.role = Role::Plain;
-                // Those that were copied: they are pinned.
-                let own = slot.state.present.and(&slot.state.shared.not()).and(&Bits512::of(part_in(live, number)));
-                if made.is_ok() && !own.is_empty() {
+                if made == Ok(Copied::Some) {
+                    // What is not shared was pinned, and copied.
+                    let own = slot.state.present.and(&slot.state.shared.not()).and(&Bits512::of(part_in(live, number)));
                     slot.change_present(&own, PageChange::Attributes(attributes), SplitCause::Snapshot);
                 }
             }
         }
-        made.map(|()| there.start + Page(live.start).index() as u64)
+        self.shares.fetch_add(made.is_ok().into(), Ordering::Relaxed);
+        made.map(|_| there.start + Page(live.start).index() as u64)
     }
 
     /// Shares all slots of `live` with those from slot `to` on, and inserts the snapshot's region (SN-5).
@@ -95,12 +104,14 @@ impl<M: Mmu> MemoryManager<M> {
         live: &Range<u64>,
         to: u64,
         region: impl Fn() -> (Range<u64>, Region),
-    ) -> Result<(), MemoryError> {
-        let slots = slots_of(live);
+    ) -> Result<Copied, MemoryError> {
+        let (slots, mut copied) = (slots_of(live), Copied::None);
         loop {
             let mut count = 0;
             for (number, handle) in self.directory.slots(slots.clone()) {
-                self.share_slot(number, handle, part_in(live, number), number - slots.start + to)?;
+                if self.share_slot(number, handle, part_in(live, number), number - slots.start + to)? == Copied::Some {
+                    copied = Copied::Some;
+                }
                 count += 1;
                 crate::sync::breathe();
             }
@@ -109,47 +120,61 @@ impl<M: Mmu> MemoryManager<M> {
             if self.directory.slots(slots.clone()).count() == count {
                 let (range, region) = region();
                 regions.insert(&self.source(), range, region).expect("looked at and reserved");
-                return Ok(());
+                return Ok(copied);
             }
         }
     }
 
     /// Shares the pages `part` of a live slot with slot `to`, which is empty, unless that is done.
-    fn share_slot(&self, number: u64, handle: Handle<Slot>, part: Range<usize>, to: u64) -> Result<(), MemoryError> {
+    fn share_slot(
+        &self,
+        number: u64,
+        handle: Handle<Slot>,
+        part: Range<usize>,
+        to: u64,
+    ) -> Result<Copied, MemoryError> {
         let other = self.slot_at(Page(to * PAGES_PER_SLOT as u64)).ok_or(MemoryError::NoMemory)?;
-        LockedSlot::lock(self, to, other).provide_for_snapshot()?;
-        let mut live = loop {
-            let live = LockedSlot::lock(self, number, handle);
-            if live.state.tie == Some(other) {
-                return Ok(());
-            }
-            if live.state.role != Role::Filling {
-                break live;
-            }
+        let mut live = LockedSlot::lock(self, number, handle);
+        if live.state.tie == Some(other) {
+            return Ok(Copied::None);
+        }
+        while live.state.role == Role::Filling {
             drop(live);
             self.wait();
-        };
+            live = LockedSlot::lock(self, number, handle);
+        }
         if !live.state.shared.is_empty() {
             return Err(MemoryError::Shared { address: (live.first() + part.start as u64).start() });
         }
-        live.untie();
+        if live.state.tie.is_some() {
+            live.untie();
+        }
         if live.state.is_cold() {
             live.warm();
         }
-        live.state.tie = Some(other);
-        live.state.role = Role::Closed;
-        let mut snapshot = live.lock_snapshot().expect("it is tied");
+        let mut snapshot = LockedSlot::of_tied(self, other);
+        if snapshot.state.role != Role::Snapshot && snapshot.state.tie.is_some() {
+            // What was at those addresses has a snapshot still.
+            drop((snapshot, live));
+            LockedSlot::of_handle(self, other).untie();
+            return self.share_slot(number, handle, part, to);
+        }
+        snapshot.provide_for_snapshot()?;
         snapshot.state.role = Role::Snapshot;
         snapshot.state.tie = Some(handle);
         drop(snapshot);
+        live.state.tie = Some(other);
+        live.state.role = Role::Closed;
         let mut pages = live.state.present;
         if part.len() < PAGES_PER_SLOT {
             pages = pages.and(&Bits512::of(part));
         }
-        if pages.is_empty() {
-            return Ok(());
+        if live.state.mapping == Mapping::Empty {
+            return Ok(Copied::None);
         }
-        live.forget_freed(&pages);
+        if !live.state.freed.is_empty() {
+            live.forget_freed(&pages);
+        }
         live.change_present(&pages, PageChange::ReadOnly, SplitCause::Snapshot);
         let pinned = live.pinned(&pages);
         if !pinned.is_empty() {
@@ -160,7 +185,7 @@ impl<M: Mmu> MemoryManager<M> {
             pages = pages.and(&pinned.not());
         }
         live.state.shared = pages;
-        Ok(())
+        Ok(if pinned.is_empty() { Copied::None } else { Copied::Some })
     }
 
     /// Ends the snapshot at `start`: what it has is given back, and the live memory is as if it had never been, blocks too.
@@ -335,11 +360,9 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
 
     /// The slot, which is empty, will be a snapshot's: it gets a table (SN-4).
     fn provide_for_snapshot(&mut self) -> Result<(), MemoryError> {
-        if self.state.role != Role::Snapshot {
-            self.untie();
-        }
         if self.state.reserve.is_none() && self.state.mapping == Mapping::Empty {
-            self.state.reserve = Some(self.new_table().ok_or(MemoryError::NoMemory)?);
+            let table = self.new_table().ok_or(MemoryError::NoMemory)?;
+            self.state.reserve.put(table);
         }
         Ok(())
     }
@@ -461,7 +484,7 @@ impl<'m, M: Mmu> LockedSlot<'m, M> {
             _ => self.state.reserve.take().expect("SN-4"),
         };
         self.map_borrowed(range.clone(), frame, SEEN, table);
-        self.state.taken.set_range(range);
+        self.state.shared.set_range(range);
         self.mm.counters.pgfault.increment();
         Attempt::Done
     }

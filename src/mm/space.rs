@@ -187,6 +187,9 @@ impl<M: Mmu> MemoryManager<M> {
             if region.charged {
                 space.committed -= region_range.end - region_range.start;
             }
+            if region.sharing == Sharing::Snapshot {
+                self.shares.fetch_sub(1, Ordering::Relaxed);
+            }
         }
         self.for_each_slot(range, |mut slot, part| {
             if slot.state.role == Role::Snapshot || !slot.state.places.is_empty() {
@@ -344,6 +347,9 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// No end of `range` is in the middle of a snapshot, or of a slot that is mapped at several places.
     pub(super) fn expect_whole(&self, range: &Range<u64>) -> Result<(), MemoryError> {
+        if self.shares.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
         let regions = self.regions.read();
         for at in [range.start, range.end] {
             if let Some((found, Region { sharing: Sharing::Snapshot, .. })) = regions.find(at)
@@ -360,7 +366,7 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// No slot that `range` touches is mapped at several places. The caller has the space's lock, so it stays so.
     pub(super) fn expect_one_place(&self, range: &Range<u64>) -> Result<(), MemoryError> {
-        if self.places.load(Ordering::Relaxed) == 0 {
+        if self.shares.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }
         for (number, handle) in self.directory.slots(slots_of(range)) {

@@ -105,7 +105,7 @@ impl<M: Mmu> MemoryManager<M> {
 impl<M: Mmu> LockedSlot<'_, M> {
     /// Whose memory the mapped page `index` leads to.
     fn origin(&self, index: usize) -> Origin {
-        if self.state.taken.get(index) {
+        if self.state.taken().get(index) {
             Origin::Live
         } else if self.number != self.record().number() {
             Origin::Alias

@@ -211,7 +211,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
             Mapping::Empty => {}
         }
         self.mm.settle(&mut pending);
-        self.state.reserve = self.state.reserve.or(left);
+        if let Some(table) = left {
+            self.state.reserve.put(table);
+        }
         self.forget_borrowed(&gone);
     }
 
@@ -219,9 +221,11 @@ impl<M: Mmu> LockedSlot<'_, M> {
     pub(super) fn forget_borrowed(&mut self, gone: &Bits512) {
         let gone = gone.and(&self.state.borrowed);
         if !gone.is_empty() {
-            self.mm.zeros.give_back(gone.and(&self.state.taken.not()).count());
+            self.mm.zeros.give_back(gone.and(&self.state.taken().not()).count());
             self.state.borrowed = self.state.borrowed.and(&gone.not());
-            self.state.taken = self.state.taken.and(&gone.not());
+            if self.state.role == Role::Snapshot {
+                self.state.shared = self.state.shared.and(&gone.not());
+            }
         }
     }
 }

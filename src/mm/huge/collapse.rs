@@ -97,7 +97,7 @@ impl Terms {
         if !self.asked && !state.released.is_empty() {
             return Err(Refusal::Released);
         }
-        if state.shared.count() > self.copy {
+        if !state.shared.is_empty() && state.shared.count() > self.copy {
             return Err(Refusal::Shared);
         }
         if PAGES_PER_SLOT - state.present.count() > self.fill {

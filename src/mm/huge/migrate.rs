@@ -82,7 +82,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         if group.frames(moves.pages).any(|(_, frame)| mm.frames.is_frame_pinned(frame)) {
             return Err(Refusal::Pinned);
         }
-        if self.state.shared.any_in(group_of(start)) {
+        if self.state.is_shown(group_of(start)) {
             self.recall(group_of(start));
         }
         move_pages(machine, &mm.counters, table, self.links(), &group, moves);
