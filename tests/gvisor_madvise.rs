@@ -10,6 +10,7 @@ mod backing;
 
 #[cfg(target_os = "none")]
 mod guest {
+    use super::backing::{UNITS, filled, is_filled};
     use super::backing::{assert_filled, assert_filled_but, blocks, fill, huge, is_zero, pointer, protect, readable};
     use ashlar::memory::{self, Access, usage};
     use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_SLOT};
@@ -80,6 +81,21 @@ mod guest {
         assert!(is_zero(mapping.as_slice()));
     }
 
+    /// gVisor forks; here a snapshot shows the memory that is released.
+    pub fn zeros_cow_anon_page_in_caller_only() {
+        for pages in UNITS {
+            for released in [0..pages, pages / 2..pages] {
+                let mut mapping = filled(pages);
+                let snapshot = mapping.snapshot().expect("memory is free");
+                mapping.release(released.start * PAGE_SIZE..released.end * PAGE_SIZE).expect("whole pages");
+                assert_filled_but(&mapping, |page| released.contains(&page));
+                fill(&mut mapping, released);
+                mapping.as_mut_slice().fill(1);
+                assert!(snapshot.chunks_exact(PAGE_SIZE).enumerate().all(|(page, bytes)| is_filled(bytes, page)));
+            }
+        }
+    }
+
     pub fn ignores_permissions() {
         let mut mapping = blocks(1);
         protect(&mapping, 0..BLOCK, Access::NONE).expect("mapped");
@@ -110,6 +126,8 @@ ashlar_test::tests! {
     three_huge_pages_partial_start_and_end,
     #[cfg(target_os = "none")]
     zeros_private_anon_page,
+    #[cfg(target_os = "none")]
+    zeros_cow_anon_page_in_caller_only,
     #[cfg(target_os = "none")]
     ignores_permissions,
 }

@@ -20,9 +20,11 @@ mod guest {
     use super::backing::{assert_filled, assert_filled_but, blocks, fill, frames, huge, pointer, protect, readable};
     use super::backing::{hoard, is_filled, is_zero};
     use alloc::collections::BTreeSet;
+    use alloc::string::ToString;
     use alloc::vec::Vec;
     use ashlar::arch::aarch64::{gate, memory::manager};
-    use ashlar::memory::{self, Access, Collapsed, HugePolicy, Mapping, Refusal, counter, set_policy, usage};
+    use ashlar::memory::{self, Access, Collapsed, HugePolicy, Mapping, Refusal, Snapshot};
+    use ashlar::memory::{counter, is_huge, set_policy, usage};
     use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_SLOT, PhysAddr};
     use ashlar::mm::huge::{Enabled, FaultMode};
     use ashlar::thread;
@@ -189,6 +191,73 @@ mod guest {
         assert!(first.chunks(PAGE_SIZE).enumerate().all(|(page, bytes)| is_filled(bytes, page)) && is_zero(second));
     }
 
+    /// One page, which a snapshot shows, and a second one that it does not.
+    fn fork_with_a_page() -> (Mapping, Snapshot) {
+        let mut mapping = area(1);
+        fill(&mut mapping, 0..1);
+        let snapshot = mapping.snapshot().expect("memory is free");
+        fill(&mut mapping, 1..2);
+        (mapping, snapshot)
+    }
+
+    /// After the collapse the snapshot has its page, by itself.
+    fn assert_apart(mut mapping: Mapping, snapshot: &Snapshot) {
+        assert_eq!((huge(&mapping), is_huge(snapshot.as_ptr())), (1, false));
+        assert_filled_but(&mapping, |page| page > 1);
+        let (first, rest) = snapshot.split_at(PAGE_SIZE);
+        assert!(is_filled(first, 0) && is_zero(rest));
+        mapping.as_mut_slice().fill(1);
+        assert!(is_filled(first, 0) && is_zero(rest));
+    }
+
+    pub fn collapse_fork() {
+        let (mut mapping, snapshot) = fork_with_a_page();
+        let results = collapse(&mut mapping);
+        assert!(matches!(results[..], [Ok(Collapsed::Copied { pages: 0..=2, filled: 510 })]), "{results:?}");
+        assert_apart(mapping, &snapshot);
+    }
+
+    /// A block that a snapshot shows, and of which pages from the first on, `written`, are written to: it is in pages then.
+    fn fork_with_a_block(written: usize) -> (Mapping, Snapshot) {
+        let mut mapping = blocks(1);
+        let snapshot = mapping.snapshot().expect("memory is free");
+        assert!(is_filled(&snapshot[..PAGE_SIZE], 0));
+        assert_eq!((huge(&mapping), is_huge(snapshot.as_ptr())), (1, true), "it is shared as a block");
+        mapping.advise(0..BLOCK_SIZE, HugePolicy::Never).expect("records are at hand");
+        mapping.as_mut_slice()[..written * PAGE_SIZE].fill(0xff);
+        assert_eq!(huge(&mapping), 0);
+        (mapping, snapshot)
+    }
+
+    /// `mapping` was written to up to page `written`, the snapshot was not.
+    fn assert_whole(mapping: &Mapping, snapshot: &Snapshot, written: usize) {
+        let (new, old) = mapping.as_slice().split_at(written * PAGE_SIZE);
+        assert!(new.iter().all(|&byte| byte == 0xff));
+        assert!((written..).zip(old.chunks_exact(PAGE_SIZE)).all(|(page, bytes)| is_filled(bytes, page)));
+        assert!(snapshot.chunks_exact(PAGE_SIZE).enumerate().all(|(page, bytes)| is_filled(bytes, page)));
+    }
+
+    /// Here it is the snapshot that has pages in the end, and the application that keeps the block, in its place.
+    pub fn collapse_fork_compound() {
+        let (mut mapping, snapshot) = fork_with_a_block(1);
+        let before = places(&mapping);
+        assert_eq!(collapse(&mut mapping), [Ok(Collapsed::Promoted)]);
+        assert_eq!((places(&mapping), is_huge(snapshot.as_ptr())), (before, false));
+        assert_whole(&mapping, &snapshot, 1);
+    }
+
+    /// Linux allows half of the pages to be shared. An explicit collapse does not ask.
+    pub fn collapse_max_ptes_shared() {
+        for written in [PAGES_PER_SLOT / 2 - 1, PAGES_PER_SLOT / 2] {
+            let (mut mapping, snapshot) = fork_with_a_block(written);
+            let copied = counter("snapshot_pages_copied").expect("it is counted");
+            assert_eq!(collapse(&mut mapping), [Ok(Collapsed::Promoted)]);
+            assert_eq!(huge(&mapping), 1);
+            assert_eq!(counter("snapshot_pages_copied"), Some(copied + (PAGES_PER_SLOT - written) as u64));
+            assert_whole(&mapping, &snapshot, written);
+        }
+    }
+
     /// How many slots of `mapping`, of which none is a block, the background makes blocks of, if it may fill `max_ptes_none` pages.
     /// It works as long as there is something to do.
     fn in_background(mapping: &mut Mapping, max_ptes_none: &str) -> usize {
@@ -274,6 +343,39 @@ mod guest {
         assert_eq!(in_background(&mut mapping, "511"), 1);
         assert_filled(&mapping);
     }
+
+    pub fn khugepaged_collapse_fork() {
+        let (mut mapping, snapshot) = fork_with_a_page();
+        assert_eq!(in_background(&mut mapping, "511"), 1);
+        assert_apart(mapping, &snapshot);
+    }
+
+    pub fn khugepaged_collapse_fork_compound() {
+        let (mut mapping, snapshot) = fork_with_a_block(1);
+        set_policy("max_ptes_shared", "511").expect("Linux's values are allowed");
+        assert_eq!(in_background(&mut mapping, "511"), 1);
+        set_policy("max_ptes_shared", "256").expect("Linux's values are allowed");
+        assert!(!is_huge(snapshot.as_ptr()));
+        assert_whole(&mapping, &snapshot, 1);
+    }
+
+    pub fn khugepaged_collapse_max_ptes_shared() {
+        let limit = memory::policy().to_string();
+        assert!(limit.contains("max_ptes_shared=256"), "{limit}");
+        for (written, huge) in [(PAGES_PER_SLOT / 2 - 1, 0), (PAGES_PER_SLOT / 2, 1)] {
+            let (mut mapping, snapshot) = fork_with_a_block(written);
+            let refused = counter("thp_scan_exceed_share_pte");
+            assert_eq!(in_background(&mut mapping, "511"), huge, "{written} pages are the application's alone");
+            assert_eq!(counter("thp_scan_exceed_share_pte") > refused, huge == 0);
+            assert_whole(&mapping, &snapshot, written);
+        }
+        // One write more to what was refused.
+        let (mut mapping, snapshot) = fork_with_a_block(PAGES_PER_SLOT / 2 - 1);
+        assert_eq!(in_background(&mut mapping, "511"), 0);
+        mapping.as_mut_slice()[..BLOCK_SIZE / 2].fill(0xff);
+        assert_eq!(in_background(&mut mapping, "511"), 1);
+        assert_whole(&mapping, &snapshot, PAGES_PER_SLOT / 2);
+    }
 }
 #[cfg(target_os = "none")]
 use guest::*;
@@ -296,6 +398,12 @@ ashlar_test::tests! {
     #[cfg(target_os = "none")]
     collapse_compound_extreme,
     #[cfg(target_os = "none")]
+    collapse_fork,
+    #[cfg(target_os = "none")]
+    collapse_fork_compound,
+    #[cfg(target_os = "none")]
+    collapse_max_ptes_shared,
+    #[cfg(target_os = "none")]
     madvise_collapse_existing_thps,
     #[cfg(target_os = "none")]
     khugepaged_collapse_full,
@@ -311,4 +419,10 @@ ashlar_test::tests! {
     khugepaged_collapse_full_of_compound,
     #[cfg(target_os = "none")]
     khugepaged_collapse_compound_extreme,
+    #[cfg(target_os = "none")]
+    khugepaged_collapse_fork,
+    #[cfg(target_os = "none")]
+    khugepaged_collapse_fork_compound,
+    #[cfg(target_os = "none")]
+    khugepaged_collapse_max_ptes_shared,
 }

@@ -9,7 +9,10 @@ mod backing;
 
 #[cfg(target_os = "none")]
 mod guest {
+    extern crate alloc;
+
     use super::backing::{huge, is_zero, parts, pointer, readable, writable};
+    use alloc::vec::Vec;
     use ashlar::arch::aarch64::{gate, memory::manager};
     use ashlar::memory::{Access, FaultError, Mapping, VirtAddr, map, usage};
     use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE};
@@ -80,6 +83,28 @@ mod guest {
         assert_eq!(huge(&mapping), SLOTS);
         assert!(is_zero(mapping.as_slice()));
     }
+
+    /// What is only made ready to be read has not changed, what is made ready to be written may have: where nothing was, and where
+    /// there is something.
+    pub fn test_softdirty() {
+        for written in [false, true] {
+            let mut mapping = sparse();
+            if written {
+                mapping.as_mut_slice().fill(1);
+            }
+            let since = mapping.snapshot().expect("memory is free");
+            assert_eq!(mapping.changed_since(&since), Ok(Vec::new()));
+            assert_eq!(mapping.populate_for(0..LENGTH, Access::READ), Ok(()));
+            assert_eq!(mapping.changed_since(&since), Ok(Vec::new()));
+            assert!(!all(&mapping, |at| writable(at).is_some()));
+            assert_eq!(mapping.populate_for(0..LENGTH, Access::READ_WRITE), Ok(()));
+            let changed = mapping.changed_since(&since).expect("it is mapped");
+            assert_eq!(changed, core::slice::from_ref(&(0..LENGTH)));
+            assert!(all(&mapping, |at| writable(at).is_some()), "a write copies nothing any more");
+            mapping.as_mut_slice().fill(2);
+            assert!(since.iter().all(|&byte| byte == u8::from(written)));
+        }
+    }
 }
 #[cfg(target_os = "none")]
 use guest::*;
@@ -95,4 +120,6 @@ ashlar_test::tests! {
     test_populate_read,
     #[cfg(target_os = "none")]
     test_populate_write,
+    #[cfg(target_os = "none")]
+    test_softdirty,
 }

@@ -10,7 +10,7 @@ mod document {
     /// Where what the document may name lies.
     const TREES: [&str; 5] = ["src/", "arch/", "platform/", "tests/", "tools/"];
     /// Tests that have their names from peers.
-    const PEERS: [&str; 20] = [
+    const PEERS: [&str; 21] = [
         "ltp_madvise",
         "thp_test",
         "ltp_thp",
@@ -29,6 +29,7 @@ mod document {
         "compaction_test",
         "thpchallenge",
         "cow",
+        "soft_dirty",
         "gup_longterm",
         "migration",
     ];
