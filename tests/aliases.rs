@@ -84,6 +84,7 @@ fn a_ring_has_no_end() {
     let bytes = [1, 2, 3, 4, 5, 6, 7, 8];
     world.store(start + (SLOT - 4), &bytes).expect("mapped");
     assert_eq!(world.load(start, 4), Ok(bytes[4..].to_vec()));
+    assert_eq!(world.mm.regions().len(), 1);
     world.mm.unmap(start, 2 * BLOCK_SIZE).expect("both places");
     world.check();
     assert_eq!((sizes(&world), world.mm.frames().statistics().homes), ((0, 0, 0), 0));
@@ -124,6 +125,11 @@ fn what_is_released_here_is_gone_there() {
     assert_filled(&world, start, 100..150);
     world.mm.mark_cold(start, BLOCK_SIZE).expect("mapped");
     assert_filled(&world, other, 100..150);
+    world.check();
+    world.mm.release(start, BLOCK_SIZE).expect("mapped");
+    assert_eq!(world.get(page(other, 3) + 24), 0);
+    world.put(other, 1);
+    assert_eq!(world.get(start), 1);
     world.check();
 }
 
@@ -214,6 +220,11 @@ fn bad_requests_change_nothing() {
     let seen = mm.snapshot(start, BLOCK_SIZE).expect("memory is free").start;
     assert_eq!(mm.alias(start, BLOCK_SIZE, Destination::Anywhere), Err(MemoryError::Shared { address: start }));
     assert_eq!(mm.alias(seen, BLOCK_SIZE, Destination::Anywhere), Err(MemoryError::Shared { address: seen }));
+    mm.end_snapshot(seen).expect("it is one");
+    let seen = mm.snapshot(start, 2 * BLOCK_SIZE).expect("memory is free").start;
+    let other = world.map(BLOCK_SIZE);
+    let half = seen + SLOT;
+    assert_eq!(mm.alias(other, BLOCK_SIZE, Destination::Over(half)), Err(MemoryError::Shared { address: half }));
     mm.end_snapshot(seen).expect("it is one");
     let big = world.map(40 * MIB);
     let refused = mm.alias(big, 40 * MIB, Destination::Anywhere);

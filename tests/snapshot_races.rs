@@ -219,6 +219,21 @@ mod programs {
         }
     }
 
+    /// A collapse does not open what is closed.
+    pub fn a_collapse_as_it_is_made() {
+        let collapse = |world: &World| {
+            for _ in 0..4 {
+                after_a_while(60);
+                world.mm.collapse(START, BLOCK_SIZE, || false, |_, _| ()).expect("a sound range");
+            }
+        };
+        race_of_three(two_of_pages, [count::<0>, collapse, snapshot_of_counts], |world| {
+            let [first, then] = [FIRST, THEN].map(|page| seen(world, page).expect("there is one"));
+            assert!(first == then || first == then + 1, "{first} was written, and {then} after it");
+            end_snapshot(world);
+        });
+    }
+
     /// What is pinned is copied at once, and as it was at the same instant.
     pub fn pinned_pages_are_of_the_same_instant() {
         fn make<const THEN_TOO: bool>(machine: SimMachine) -> Arc<World> {
@@ -450,6 +465,32 @@ mod programs {
         }
     }
 
+    /// Its memory has a snapshot of later by then.
+    pub fn an_older_one_ends() {
+        const NEWER: u64 = SEEN + 512;
+        let make = |machine| {
+            let world = with_snapshot(half(machine));
+            world.mm.release(START, BLOCK_SIZE).expect("mapped");
+            world.put(5, 9);
+            assert_eq!(world.mm.snapshot(START, BLOCK_SIZE).expect("memory is free").start, at(NEWER));
+            world
+        };
+        let own = |world: &World| {
+            for page in [100, 5, 120, 140, 160] {
+                let expected = if page == 5 { mark(5) } else { 0 };
+                assert!([None, Some(expected)].contains(&seen(world, page)), "page {page} of the snapshot");
+            }
+        };
+        let other = |world: &World| {
+            after_a_while(30);
+            world.mm.end_snapshot(at(SEEN)).expect("it is one");
+        };
+        race_of_three(make, [own, write, other], |world| {
+            assert_eq!((world.get(NEWER + 5), world.get(5)), (9, 4));
+            world.mm.end_snapshot(at(NEWER)).expect("it is one");
+        });
+    }
+
     /// What was given back is touched again, by whole blocks, as the snapshot ends that had them.
     pub fn it_ends_as_a_block_is_filled() {
         let make = |machine| {
@@ -611,6 +652,10 @@ ashlar_test::tests! {
     it_is_of_one_instant,
     #[cfg(not(target_os = "none"))]
     nothing_is_ahead_of_what_was_written_before,
+    #[cfg(not(target_os = "none"))]
+    a_collapse_as_it_is_made,
+    #[cfg(not(target_os = "none"))]
+    an_older_one_ends,
     #[cfg(not(target_os = "none"))]
     pinned_pages_are_of_the_same_instant,
     #[cfg(not(target_os = "none"))]

@@ -145,6 +145,8 @@ fn what_is_given_back_the_snapshot_keeps() {
     world.check();
     assert_filled(&world, start, 20..120);
     assert_filled(&world, seen, 0..0);
+    let denied = world.store(page(seen, 30), &[1]);
+    assert!(matches!(denied, Err(FaultError::Denied { .. })), "{denied:?}");
     world.mm.unmap(page(start, 200), 312 * PAGE_SIZE).expect("mapped");
     world.check();
     assert_filled(&world, seen, 0..0);
@@ -177,6 +179,9 @@ fn pinned_pages_are_copied_at_once() {
     let device = world.mm.extents(&pin).next().expect("an extent").start;
     world.mm.machine().write_physical(device + 8 * 9, &[1; 8]);
     assert_filled(&world, seen, 0..0);
+    let faults = world.mm.counters().pgfault.get();
+    change(&world, start, 10);
+    assert_eq!(world.mm.counters().pgfault.get(), faults, "it may be written to as before");
     assert_eq!(world.get(page(start, 9) + 72), u64::from_le_bytes([1; 8]));
     world.mm.unpin(pin);
     end(&world, seen);
@@ -195,6 +200,14 @@ fn a_pin_of_the_snapshot_has_a_page_of_its_own() {
     change(&world, start, 4);
     assert_eq!(world.mm.machine().read_physical(device + 24, 8), 0x5EED_0003_u64.to_le_bytes());
     assert_filled(&world, seen, 0..0);
+    let other = world.map(PAGE_SIZE);
+    let few = world.mm.snapshot(other, PAGE_SIZE).expect("memory is free").start;
+    assert_eq!(world.get(few), 0);
+    let zeros = world.mm.pin(few, PAGE_SIZE, PinRequest::new()).expect("it may be read");
+    world.check();
+    world.mm.unpin(zeros);
+    world.mm.end_snapshot(few).expect("it is one");
+    world.mm.unmap(other, PAGE_SIZE).expect("mapped");
     let refused = world.mm.pin(seen, PAGE_SIZE, PinRequest::new().write());
     assert!(refused.is_err(), "it is for reading");
     end(&world, seen);
@@ -455,6 +468,60 @@ fn what_may_be_taken_back_stays_for_the_snapshot() {
     end(&world, seen);
 }
 
+fn what_is_away_when_all_is_written_is_a_candidate() {
+    let world = world();
+    let start = block(&world);
+    world.mm.migrate(page(start, 5), Unit::Page).expect("frames are free");
+    let seen = snapshot(&world, start);
+    (0..511).for_each(|index| change(&world, start, index));
+    assert_eq!(world.mm.candidates(), 0);
+    change(&world, start, 511);
+    assert_eq!(world.mm.candidates(), 1);
+    end(&world, seen);
+}
+
+fn what_is_read_by_pages_first_is_read_by_pages() {
+    let world = world();
+    let start = block(&world);
+    let seen = snapshot(&world, start);
+    world.mm.policy().set_enabled(Enabled::Never);
+    world.get(page(seen, 3));
+    world.mm.policy().set_enabled(Enabled::Always);
+    assert_filled(&world, seen, 0..0);
+    end(&world, seen);
+}
+
+fn idle_time_leaves_what_is_seen_alone() {
+    let world = world();
+    let start = world.map(BLOCK_SIZE);
+    // By half.
+    (0..16).for_each(|group| world.put(page(start, 16 * group), 1));
+    let seen = snapshot(&world, start);
+    let idle = || (0..20).for_each(|_| _ = world.mm.idle_step());
+    idle();
+    assert!(!world.mm.is_huge(start));
+    world.check();
+    end(&world, seen);
+    world.put(page(start, 400), 1);
+    idle();
+    assert!(world.mm.is_huge(start), "otherwise it had been one");
+}
+
+/// What was given back counts as that, whoever has it now.
+fn what_is_given_back_is_not_filled_in_the_background() {
+    let world = world();
+    let start = block(&world);
+    let seen = snapshot(&world, start);
+    world.mm.release(page(start, 20), PAGE_SIZE).expect("mapped");
+    let policy = world.mm.policy();
+    policy.set_max_ptes_none(511);
+    policy.set_max_ptes_shared(512);
+    world.mm.reconsider();
+    background(&world);
+    assert!(!world.mm.is_huge(start));
+    end(&world, seen);
+}
+
 /// The background looks how hot candidates are, and a snapshot's slot may have been one before: access flags are cleared.
 fn a_snapshot_is_read_while_it_is_sampled() {
     let world = world();
@@ -516,6 +583,10 @@ ashlar_test::tests! {
     without_memory_there_is_none,
     it_is_told_what_changed,
     what_may_be_taken_back_stays_for_the_snapshot,
+    what_is_away_when_all_is_written_is_a_candidate,
+    what_is_read_by_pages_first_is_read_by_pages,
+    idle_time_leaves_what_is_seen_alone,
+    what_is_given_back_is_not_filled_in_the_background,
     a_snapshot_is_read_while_it_is_sampled,
     a_snapshot_ends_whose_memory_made_room,
 }
