@@ -24,6 +24,7 @@ use core::fmt;
 use core::ptr::NonNull;
 
 global_asm!(include_str!("boot.s"));
+global_asm!(include_str!("string.s"));
 
 /// Bytes of the kernel heap.
 const HEAP_SIZE: usize = 256 << 10;
