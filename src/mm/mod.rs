@@ -21,7 +21,8 @@
 //! | [`stats`], [`report`], `region_report` | what it says of itself |
 //!
 //! Locks: space → regions → slot → directory → slab → caches → frames (`crate::sync`). Operations on ranges come one after the
-//! other; faults wait for nobody but those who work on the same slot. No lock is held while memory is taken back.
+//! other; faults wait for nobody but those who work on the same slot. A slot comes before its snapshot's (SN-3 of `snapshot`), and
+//! otherwise in the order of the records' addresses. No lock is held while memory is taken back.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod address;

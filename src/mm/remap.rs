@@ -223,11 +223,15 @@ impl<M: Mmu> MemoryManager<M> {
             }
             crate::sync::breathe();
         }
-        self.regions.write().insert(&self.source(), to.clone(), region).expect("unmapped and reserved");
+        {
+            let mut regions = self.regions.write();
+            regions.insert(&self.source(), to.clone(), region).expect("unmapped and reserved");
+            regions.merge(to.start);
+            regions.merge(to.end);
+        }
         if journey.goes_by_pages() {
             self.arrive(&journey);
         }
-        self.merge_ends(&to);
         self.nominate_ends(&to);
         Ok(to)
     }
@@ -341,7 +345,9 @@ impl<M: Mmu> MemoryManager<M> {
         self.directory.exchange(number, to);
         slot.move_to_number(to);
         empty.move_to_number(number);
-        slot.set_entry(entry, &mut pending);
+        if entry.is_valid() {
+            slot.link(entry);
+        }
     }
 
     /// Moves `pages`, of one slot, by themselves.

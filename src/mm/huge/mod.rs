@@ -19,8 +19,9 @@
 //! | --- | --- | --- |
 //! | What makes a walk stable? | the slot's lock: under it no block is split, none made, no page moved | WA-1 of [`crate::mm::walk`] |
 //! | How does one get from a frame to its page? | the frame names a slot, whose lock is tried and whose descriptor is asked | WA-2, WA-3 |
-//! | What is in a slot's bits, and when? | what its descriptors say, but for the time between a break and its make | SL-1 to SL-8 of [`crate::mm::slot`] |
-//! | What may regions do meanwhile? | change; each step looks them up again and compares the slot's epoch | SP-1 to SP-4 of [`crate::mm::space`] |
+//! | What is in a slot's bits, and when? | what its descriptors say, but for the time between a break and its make | SL-1 to SL-10 of [`crate::mm::slot`] |
+//! | What may regions do meanwhile? | change; each step looks them up again and compares the slot's epoch | SP-1 to SP-4 of [`crate::mm::space`], SP-5 of `remap` |
+//! | What of frames that are not the slot's own? | the zero block counts who borrows of it; a snapshot gives back before the page moves; a slot with several places is broken at all of them | ZE-1, ZE-2 of `zeros`; SN-1 to SN-5 of `snapshot`; AL-1 to AL-3 of `alias` |
 //! | What do a frame's pins and its map count say at each moment? | the table there | PI-1 to PI-4 of [`crate::mm::pin`] |
 //! | What is counted of frames, by which lock? | the tables there | FR-1 to FR-10 of [`crate::mm::frame`] |
 #![forbid(unsafe_code)]

@@ -5,14 +5,16 @@
 //! - **PI-2** A pinned frame keeps its contents to itself: its page does not migrate, its home is not dissolved, its
 //!   zeros are not given back. It may be split, promoted, protected, and pinned again: none of these moves anything.
 //! - **PI-3** A pinned frame whose page goes away (unmapped, released) is an *orphan*: nobody gets it, not even the same page,
-//!   until the last pin is dropped. In a home it is an absent frame that is left out; without one it is counted by itself.
-//! - **PI-4** A frame's map count is one while its page is present, from the make to the break of its descriptor, and zero
-//!   otherwise: every frame has one place at most. What it is at any moment of a split, a promotion or a migration is thus
-//!   written in the slot's bits alone, under the slot's lock; pins are no part of it.
+//!   until the last pin is dropped. In a home it is an absent frame that is left out; without one it is counted by itself. (A
+//!   snapshot that showed the page has it then, pinned: only a device that reads has such a one.)
+//! - **PI-4** A frame's map count is the number of its slot's places while its page is present, from the make to the break of its
+//!   descriptor, and zero otherwise: of one slot, where that is not mapped at several ([`super::alias`]). What it is at any moment
+//!   of a split, a promotion or a migration is thus written in the slot's bits alone, under the slot's lock; pins are no part of
+//!   it, and neither is what a snapshot has on loan (SN-2 of [`super::snapshot`]), which is taken back before the page moves.
 //!
 //! | moment | map count of a page's frame | its pins |
 //! | --- | --- | --- |
-//! | split, promote | as before: one, and none between break and make | as before |
+//! | split, promote | as before: one for each place, and none between break and make | as before |
 //! | migrate | one for the old frame until the break, one for the new one from the make | none on either |
 //! | dissolve | one for pages at home, none for absent frames | none on pages at home; orphans keep theirs |
 //! | collapse | as migrate, for each page away; as before, for those at home | none on pages away, any on those at home |
