@@ -13,7 +13,7 @@ use ashlar::mm::frame::Class;
 use ashlar::mm::huge::{Defrag, Enabled, FaultMode, Rest, Unit};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::{PinError, PinId, PinRequest};
-use ashlar::mm::{FaultError, MapRequest, MemoryError, Refusal, RemapRequest};
+use ashlar::mm::{Destination, FaultError, MapRequest, MemoryError, Refusal, RemapRequest};
 use ashlar_test::fragment::{Fragments, State, fragment};
 use core::cell::Cell;
 use core::ops::Range;
@@ -31,6 +31,8 @@ struct Script {
     /// Pages that were written to, and what they hold.
     written: BTreeMap<u64, u64>,
     pins: Vec<PinId>,
+    /// A snapshot: where its first page is, and what was written by then.
+    seen: Option<(VirtAddr, BTreeMap<u64, u64>)>,
     /// What keeps blocks from being free.
     fragments: Option<Fragments>,
     /// The background's clock.
@@ -75,6 +77,54 @@ impl Script {
         let refused = pages.rev().any(|index| self.touch(index));
         self.world.mm.policy().set_enabled(Enabled::Always);
         refused
+    }
+
+    /// Writes something else to pages.
+    fn rewrite(&mut self, mut pages: Range<u64>) -> bool {
+        pages.any(|index| match self.world.store(page(index), &(index + 5000).to_le_bytes()) {
+            Ok(()) => {
+                self.written.insert(index, index + 5000);
+                false
+            }
+            Err(FaultError::OutOfMemory { .. }) => true,
+            Err(error) => panic!("{error}"),
+        })
+    }
+
+    /// Makes a snapshot of pages from the first on. Refused, nothing is changed.
+    fn snapshot(&mut self, pages: u64) -> bool {
+        let now = || (self.world.mm.regions(), self.world.mm.usage().committed_pages, self.world.mm.is_huge(START));
+        let before = now();
+        match self.world.mm.snapshot(START, pages as usize * PAGE_SIZE) {
+            Ok(range) => {
+                self.seen = Some((range.start, self.written.range(..pages).map(|(&at, &word)| (at, word)).collect()));
+                false
+            }
+            Err(MemoryError::NoMemory) => {
+                assert_eq!(now(), before, "it was refused");
+                true
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn end_snapshot(&mut self) -> bool {
+        let (seen, _) = self.seen.take().expect("one was made");
+        self.world.mm.end_snapshot(seen).expect("it is one");
+        false
+    }
+
+    /// Maps the first slot at another place, too.
+    fn alias(&mut self, to: Destination) -> bool {
+        let before = self.world.mm.regions();
+        match self.world.mm.alias(START, BLOCK_SIZE, to) {
+            Ok(_) => false,
+            Err(MemoryError::NoMemory) => {
+                assert_eq!(self.world.mm.regions(), before, "it was refused");
+                true
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
 
     fn release(&mut self, pages: Range<u64>) -> bool {
@@ -200,6 +250,11 @@ impl Script {
         for (&index, &word) in &self.written {
             assert_eq!(self.world.get(page(index)), word, "page {index} after failure {n}");
         }
+        if let Some((start, words)) = &self.seen {
+            for (&index, &word) in words {
+                assert_eq!(self.world.get(*start + index * PAGE_SIZE as u64), word, "page {index} as it was, {n}");
+            }
+        }
     }
 }
 
@@ -311,6 +366,38 @@ const REMAPS: &[Step] = &[
     |script| script.remap(3 * 512 + 100..3 * 512 + 110, pages(10).keep().at(page(3 * 512 + 400))),
 ];
 
+const SHARES: &[Step] = &[
+    |script| script.map(3 * BLOCK_SIZE, START),
+    |script| (0..512).any(|index| script.touch(index)),
+    |script| script.scatter(512..552),
+    |script| script.pin(530..533, PIN.write()),
+    |script| script.snapshot(3 * 512),
+    // Of a block, of pages, and what is new.
+    |script| script.rewrite(5..8),
+    |script| script.rewrite(520..524),
+    |script| script.rewrite(1024..1030),
+    // What goes needs no memory.
+    |script| script.release(20..40),
+    |script| script.release(540..545),
+    |script| refused(script.world.mm.protect(page(100), 9 * PAGE_SIZE, Access::READ)),
+    |script| refused(script.world.mm.protect(page(100), 9 * PAGE_SIZE, Access::READ_WRITE)),
+    |script| script.rewrite(104..106),
+    Script::end_snapshot,
+    |script| script.snapshot(600),
+    |script| script.rewrite(510..516),
+    Script::end_snapshot,
+    Script::unpin,
+    // To where there is no table, and in place of what is there.
+    |script| script.alias(Destination::At(page(FAR))),
+    |script| script.alias(Destination::Over(page(1024))),
+    |script| {
+        script.written.retain(|&index, _| index < 1024);
+        script.rewrite(30..34)
+    },
+    |script| refused(script.world.mm.unmap(page(1024), BLOCK_SIZE)),
+    |script| refused(script.world.mm.unmap(page(FAR), BLOCK_SIZE)),
+];
+
 /// No block is free, and each holds a few pages that can move; a slot lacks one.
 fn fragmented(script: &mut Script) {
     script.fragments = Some(fragment(&script.world.mm, State::Random(3)));
@@ -353,7 +440,8 @@ fn fail_at_every_step_after(prepare: fn(&mut Script), steps: &[Step]) -> (usize,
     for n in (1..).step_by(STRIDE) {
         let world = World::new(16 * MIB, 1, n);
         let whole = world.mm.frames().statistics();
-        let mut script = Script { world, written: BTreeMap::new(), pins: Vec::new(), fragments: None, now: 0 };
+        let mut script =
+            Script { world, written: BTreeMap::new(), pins: Vec::new(), seen: None, fragments: None, now: 0 };
         prepare(&mut script);
         script.world.mm.frames().fail_after(n);
         for (number, step) in steps.iter().enumerate() {
@@ -413,6 +501,13 @@ fn an_allocation_fails_at_every_remap() {
     let (failures, world) = fail_at_every_step(REMAPS);
     assert!(failures * STRIDE > 50, "only {failures} failures were felt");
     assert!(world.mm.counters().migrate_pages.get() > 6, "a few pages were copied");
+}
+
+fn an_allocation_fails_at_every_step_of_what_is_shared() {
+    let (failures, world) = fail_at_every_step(SHARES);
+    assert!(failures * STRIDE > 30, "only {failures} failures were felt");
+    let counters = world.mm.counters();
+    assert!(counters.snapshot_pages_copied.get() > 12, "pages were copied");
 }
 
 fn an_allocation_fails_at_every_step_in_the_background() {
@@ -475,6 +570,7 @@ ashlar_test::tests! {
     an_allocation_fails_at_every_move,
     an_allocation_fails_at_every_step_of_an_adoption,
     an_allocation_fails_at_every_remap,
+    an_allocation_fails_at_every_step_of_what_is_shared,
     a_remap_needs_records_of_regions,
     an_allocation_fails_at_every_step_in_the_background,
     an_allocation_fails_at_every_step_of_a_fault_that_waits_for_a_block,
