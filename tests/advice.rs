@@ -12,23 +12,12 @@ use ashlar::mm::huge::{Collapsed, Enabled, HugePolicy, Rest};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::PinRequest;
 use ashlar::mm::{MemoryError, RemapRequest};
-use world::{MIB, World, assert_filled, block, collapse, copied, fill, give_back, page, scattered, sizes, take_all};
+use world::{
+    MIB, World, assert_filled, background, block, collapse, copied, fill, give_back, page, scattered, sizes, take_all,
+};
 
 fn world() -> World {
     World::new(64 * MIB, 2, 17)
-}
-
-/// Lets the background work until it waits.
-fn background(world: &World) {
-    let mut now = 0;
-    for _ in 0..1000 {
-        match world.mm.background_step(now) {
-            Rest::None => {}
-            Rest::Until(at) => now = at,
-            Rest::Wait => return,
-        }
-    }
-    panic!("the background does not rest");
 }
 
 /// What [`fill`] puts into page `index` of a slot.

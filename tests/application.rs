@@ -14,7 +14,7 @@ mod guest {
 
     use alloc::boxed::Box;
     use alloc::vec::Vec;
-    use ashlar::memory::{self, Access, HugePolicy, MapRequest, Mapping, MemoryError, is_huge};
+    use ashlar::memory::{self, Access, Destination, HugePolicy, MapRequest, Mapping, MemoryError, Ring, is_huge};
     use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, VirtAddr};
     use ashlar::output::{File, FileError};
     use ashlar::{input, time};
@@ -200,6 +200,53 @@ mod guest {
         assert_eq!(start - last, Duration::ZERO);
     }
 
+    pub fn a_ring_has_no_end() {
+        let mut ring = Ring::new(1).expect("room");
+        assert_eq!((ring.capacity(), ring.len(), ring.is_empty()), (BLOCK_SIZE, 0, true));
+        for round in 0..9 {
+            let piece = BLOCK_SIZE / 4 + 13;
+            ring.room()[..piece].fill(round);
+            ring.fill(piece);
+            assert!(ring.contents().len() == piece && ring.contents().iter().all(|&byte| byte == round));
+            assert_eq!(ring.room().len(), BLOCK_SIZE - piece);
+            ring.consume(piece);
+        }
+        assert!(is_huge(ring.room().as_ptr()));
+        assert!(matches!(Ring::new(usize::MAX).err(), Some(MemoryError::OutsideSpace { .. })));
+    }
+
+    pub fn memory_has_two_places() {
+        let mut mapping = memory::map(BLOCK_SIZE).expect("room");
+        let alias = mapping.alias(Destination::Anywhere).expect("room");
+        assert_eq!((alias.len(), alias.is_empty()), (BLOCK_SIZE, false));
+        mapping.as_mut_slice()[5] = 55;
+        // SAFETY: the alias's memory, to which there is no reference.
+        let seen = unsafe {
+            alias.as_ptr().add(6).write(66);
+            alias.as_ptr().add(5).read()
+        };
+        assert_eq!((seen, mapping.as_slice()[6]), (55, 66));
+        let refused = mapping.protect(Access::READ);
+        assert_eq!(refused, Err(MemoryError::Shared { address: mapping.start() }));
+        drop(alias);
+        mapping.protect(Access::READ).expect("it is at one place");
+        assert_eq!(mapping.as_slice()[6], 66);
+    }
+
+    pub fn a_snapshot_outlives_its_mapping() {
+        let mut mapping = memory::map(BLOCK_SIZE + 3 * PAGE_SIZE).expect("room");
+        mapping.as_mut_slice().fill(1);
+        let instant = mapping.snapshot().expect("room");
+        assert_eq!(mapping.changed_since(&instant), Ok(Vec::new()));
+        mapping.as_mut_slice()[BLOCK_SIZE - 1..BLOCK_SIZE + 1].fill(2);
+        let changed = core::iter::once(BLOCK_SIZE - PAGE_SIZE..BLOCK_SIZE + PAGE_SIZE).collect();
+        assert_eq!(mapping.changed_since(&instant), Ok(changed), "a run over the end of a slot");
+        assert_eq!(mapping.snapshot().err(), Some(MemoryError::Shared { address: mapping.start() }));
+        drop(mapping);
+        let reader = ashlar::thread::spawn(move || instant.iter().all(|&byte| byte == 1));
+        assert!(reader.join().expect("it reads"));
+    }
+
     pub fn without_input_there_are_no_files() {
         assert_eq!(input::files().expect("an empty set").iter().count(), 0);
     }
@@ -246,6 +293,12 @@ ashlar_test::tests! {
     impossible_mappings_are_refused,
     #[cfg(target_os = "none")]
     time_goes_on,
+    #[cfg(target_os = "none")]
+    a_ring_has_no_end,
+    #[cfg(target_os = "none")]
+    memory_has_two_places,
+    #[cfg(target_os = "none")]
+    a_snapshot_outlives_its_mapping,
     #[cfg(target_os = "none")]
     without_input_there_are_no_files,
     #[cfg(target_os = "none")]

@@ -7,12 +7,12 @@ mod world;
 
 use alloc::vec::Vec;
 use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_SLOT, VirtAddr};
-use ashlar::mm::huge::{Enabled, HugePolicy, Rest};
+use ashlar::mm::huge::{Enabled, HugePolicy};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::PinRequest;
 use ashlar::mm::{FaultError, MapRequest, MemoryError, RemapRequest};
 use core::ops::Range;
-use world::{MIB, World, assert_filled, block, copied, fill, page, scattered};
+use world::{MIB, World, assert_filled, background, block, copied, fill, page, scattered};
 
 fn world() -> World {
     World::new(64 * MIB, 2, 7)
@@ -239,19 +239,6 @@ fn access_and_policy_go_along() {
     assert_eq!((region.access, region.policy), (Access::READ, HugePolicy::Never));
     assert_filled(&world, page(THERE, 1), 0..0);
     assert!(matches!(world.store(page(THERE, 1), &[1]), Err(FaultError::Denied { .. })));
-}
-
-/// Lets the background work until it has nothing more to do.
-fn background(world: &World) {
-    let mut now = 0;
-    while let Some(at) = match world.mm.background_step(now) {
-        Rest::None => Some(now),
-        Rest::Until(at) => Some(at),
-        Rest::Wait => None,
-    } {
-        now = now.max(at);
-    }
-    world.check();
 }
 
 fn what_pages_have_filled_becomes_a_block() {

@@ -12,7 +12,9 @@ use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::PinRequest;
 use ashlar::mm::{Destination, FaultError, MapRequest, MemoryError, Refusal, RemapRequest};
 use core::ops::Range;
-use world::{MIB, World, assert_filled, block, collapse, copied, fill, give_back, page, scattered, sizes, take_all};
+use world::{
+    MIB, World, assert_filled, background, block, collapse, copied, fill, give_back, page, scattered, sizes, take_all,
+};
 
 fn world() -> World {
     World::new(64 * MIB, 2, 23)
@@ -39,19 +41,6 @@ fn change(world: &World, start: VirtAddr, index: u64) {
 
 fn assert_changed(world: &World, start: VirtAddr, pages: Range<u64>) {
     pages.for_each(|index| assert_eq!(world.get(page(start, index) + 8 * index), 0xBAD_0000 + index));
-}
-
-/// Lets the background work until it waits.
-fn background(world: &World) {
-    let mut now = 0;
-    for _ in 0..1000 {
-        match world.mm.background_step(now) {
-            Rest::None => {}
-            Rest::Until(at) => now = at,
-            Rest::Wait => return,
-        }
-    }
-    panic!("the background does not rest");
 }
 
 /// Pages that have changed since, by their places.

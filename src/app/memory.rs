@@ -8,6 +8,7 @@ use core::ops::Range;
 use core::ptr::with_exposed_provenance_mut;
 use core::time::Duration;
 
+pub use super::alias::Alias;
 pub use super::collapse::CollapseReport;
 pub use super::pin::Pin;
 pub use super::pressure::{ListenError, Listener, on_pressure, pressure};

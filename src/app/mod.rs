@@ -37,6 +37,8 @@ pub mod clock;
 mod termination;
 
 #[cfg(target_os = "none")]
+mod alias;
+#[cfg(target_os = "none")]
 mod collapse;
 #[cfg(target_os = "none")]
 pub mod heap;

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use ashlar::arch::sim::{AccessError, SimConfig, SimFault, SimMachine};
 use ashlar::mm::address::{BLOCK_SIZE, Frame, PAGE_SIZE, PhysAddr, VirtAddr};
 use ashlar::mm::frame::{Class, Frames, MemoryMap};
-use ashlar::mm::huge::{Collapsed, Enabled};
+use ashlar::mm::huge::{Collapsed, Enabled, Rest};
 use ashlar::mm::report::Usage;
 use ashlar::mm::{FaultError, MapRequest, MemoryManager, Refusal};
 
@@ -147,6 +147,19 @@ pub fn collapse(world: &World, start: VirtAddr) -> Result<Collapsed, Refusal> {
     world.mm.collapse(start, BLOCK_SIZE, || false, |_, result| results.push(result)).expect("a sound range");
     assert_eq!(results.len(), 1);
     results[0]
+}
+
+/// Lets the background work until it waits for something to happen.
+pub fn background(world: &World) {
+    let mut now = 0;
+    for _ in 0..1000 {
+        match world.mm.background_step(now) {
+            Rest::None => {}
+            Rest::Until(at) => now = now.max(at),
+            Rest::Wait => return world.check(),
+        }
+    }
+    panic!("the background does not rest");
 }
 
 /// Takes every frame that is free.
