@@ -285,7 +285,7 @@ impl Run {
         let policy = self.world.mm.policy();
         policy.set_defrag(self.random.pick(&[Never, Never, Always, Defer, DeferMadvise, Madvise]));
         policy.set_max_ptes_none(self.random.pick(&[64, 64, 0, 255, 511]));
-        policy.set_max_ptes_shared(self.random.pick(&[256, 0, 100, 512]));
+        policy.set_max_ptes_shared(self.random.pick(&[256, 0, 100, 511]));
         policy.set_khugepaged(self.random.below(8) > 0);
         policy.set_use_zero_page(self.random.below(4) > 0);
         self.world.mm.reconsider();

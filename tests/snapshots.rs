@@ -504,7 +504,7 @@ fn what_is_given_back_is_not_filled_in_the_background() {
     world.mm.release(page(start, 20), PAGE_SIZE).expect("mapped");
     let policy = world.mm.policy();
     policy.set_max_ptes_none(511);
-    policy.set_max_ptes_shared(512);
+    policy.set_max_ptes_shared(511);
     world.mm.reconsider();
     background(&world);
     assert!(!world.mm.is_huge(start));

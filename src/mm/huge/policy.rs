@@ -9,7 +9,7 @@
 //! | `transparent_hugepage` | always, madvise, never | always | `enabled` | the same |
 //! | `defrag` | always, defer, defer+madvise, madvise, never | never | `defrag` | madvise |
 //! | `max_ptes_none` | 0 to 511 | 64 | `khugepaged/max_ptes_none` | 511 |
-//! | `max_ptes_shared` | 0 to 512 | 256 | `khugepaged/max_ptes_shared` | 256 |
+//! | `max_ptes_shared` | 0 to 511 | 256 | `khugepaged/max_ptes_shared` | 256 |
 //! | `shrink_underused` | 0, 1 | 1 | `shrink_underused` | 1, and without effect while `max_ptes_none` is 511 |
 //! | `use_zero_page` | 0, 1 | 1 | `use_zero_page` | 1 |
 //! | `khugepaged` | off, on | on | a thread that is there while huge pages are | |
@@ -142,7 +142,7 @@ pub const KNOBS: [Knob; COUNT] = [
     Knob::number("khugepaged_budget", "0 to 100", 100, 5),
     Knob::words("fault", "adaptive, eager", FaultMode::Adaptive as u16),
     Knob::words("use_zero_page", "0, 1", 1),
-    Knob::number("max_ptes_shared", "0 to 512", 512, 256),
+    Knob::number("max_ptes_shared", "0 to 511", 511, 256),
 ];
 
 /// Why a knob was not set. Its value is what it was.
@@ -319,13 +319,13 @@ impl Policy {
         self.get(MAX_PTES_SHARED).into()
     }
 
-    /// Sets that number, 512 at most.
+    /// Sets that number, 511 at most.
     ///
     /// # Panics
     ///
-    /// Above 512.
+    /// Above 511.
     pub fn set_max_ptes_shared(&self, pages: u16) {
-        assert!(pages <= 512, "max_ptes_shared of {pages}");
+        assert!(pages < 512, "max_ptes_shared of {pages}");
         self.put(MAX_PTES_SHARED, pages);
     }
 
