@@ -235,6 +235,62 @@ mod programs {
         }
     }
 
+    /// The zero block, or one that may be taken back, is to be written to at a place that goes.
+    pub fn a_fault_at_a_place_that_goes() {
+        let zeros = |machine| {
+            let world = World::new(machine);
+            assert_eq!(world.get(0), 0);
+            come(&world, 0, OTHER);
+            world
+        };
+        let freed = |machine| {
+            let world = block(machine);
+            come(&world, 0, OTHER);
+            world.mm.mark_free(START, BLOCK_SIZE).expect("mapped");
+            world
+        };
+        fn write<const FIRST: u64>(world: &World) {
+            for page in [FIRST, FIRST + 60, FIRST + 120] {
+                match world.try_put(OTHER + page, 4) {
+                    Ok(()) => assert_eq!(world.get(page), 4, "a store was lost"),
+                    Err(FaultError::NoRegion { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        let leave = |world: &World| {
+            after_a_while(12);
+            go(world, OTHER);
+        };
+        for make in [zeros, freed] as [fn(SimMachine) -> Arc<World>; 2] {
+            race_of_three(make, [write::<5>, leave, write::<20>], |world| {
+                assert!(world.mm.map_count(START) <= 1);
+                world.work(30);
+            });
+        }
+    }
+
+    /// Who looks for its slot by that number finds none there.
+    pub fn a_block_is_split_at_a_place_that_goes() {
+        let make = |machine| {
+            let world = block(machine);
+            come(&world, 0, OTHER);
+            world
+        };
+        let migrate = |world: &World| {
+            after_a_while(12);
+            match world.mm.migrate(at(OTHER + 5), Unit::Page) {
+                Ok(()) | Err(Refusal::Absent) => {}
+                Err(refusal) => panic!("{refusal}"),
+            }
+        };
+        let leave = |world: &World| {
+            after_a_while(12);
+            go(world, OTHER);
+        };
+        race_of_three(make, [migrate, leave, |_| ()], end::<0>);
+    }
+
     pub fn pages_migrate() {
         against_changes(|world| {
             for (page, unit) in [(5, Unit::Page), (4, Unit::Group), (18, Unit::Page)] {
@@ -432,6 +488,10 @@ ashlar_test::tests! {
     a_block_is_filled,
     #[cfg(not(target_os = "none"))]
     touches_at_two_places,
+    #[cfg(not(target_os = "none"))]
+    a_fault_at_a_place_that_goes,
+    #[cfg(not(target_os = "none"))]
+    a_block_is_split_at_a_place_that_goes,
     #[cfg(not(target_os = "none"))]
     pages_migrate,
     #[cfg(not(target_os = "none"))]

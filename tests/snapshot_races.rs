@@ -30,7 +30,11 @@ mod programs {
 
     /// Runs three programs on as many cores, then `end`.
     fn race_of_three(make: fn(SimMachine) -> Arc<World>, programs: [fn(&World); 3], end: fn(&World)) {
-        let outcome = cores::interleave(crate::race::SCHEDULES, move |machine| {
+        race_often(crate::race::SCHEDULES, make, programs, end);
+    }
+
+    fn race_often(schedules: usize, make: fn(SimMachine) -> Arc<World>, programs: [fn(&World); 3], end: fn(&World)) {
+        let outcome = cores::interleave(schedules, move |machine| {
             let world = make(machine);
             let others = [1, 2].map(|core| {
                 let (world, program) = (world.clone(), programs[core]);
@@ -217,6 +221,32 @@ mod programs {
         for make in TWO {
             race_of_three(make, [count::<0>, count::<1>, snapshot_of_counts], assert_counted);
         }
+    }
+
+    /// A block is zeroed, outside of any lock, as its slot is to be closed; the one after it takes a while.
+    pub fn what_is_being_filled_is_of_the_same_instant() {
+        let make = |machine| {
+            let world = World::with_two_slots(machine);
+            world.mm.policy().set_enabled(Enabled::Never);
+            (0..20).for_each(|index| world.put(512 + 25 * index, 0));
+            world.mm.policy().set_enabled(Enabled::Always);
+            world.mm.policy().set_fault_mode(FaultMode::Eager);
+            world
+        };
+        let own = |world: &World| {
+            after_a_while(40);
+            [3, 512 + 50].into_iter().for_each(|page| world.put(page, 1));
+        };
+        let other = |world: &World| {
+            after_a_while(20);
+            snapshot(world, 2);
+        };
+        race_often(600, make, [own, other, |_| ()], |world| {
+            let [first, then] = [3, 512 + 50].map(|page| seen(world, page).expect("there is one"));
+            assert!(first >= then, "the second is there, and the first is not");
+            end_snapshot(world);
+            assert_eq!((world.get(3), world.get(512 + 50)), (1, 1));
+        });
     }
 
     /// A collapse does not open what is closed.
@@ -652,6 +682,8 @@ ashlar_test::tests! {
     it_is_of_one_instant,
     #[cfg(not(target_os = "none"))]
     nothing_is_ahead_of_what_was_written_before,
+    #[cfg(not(target_os = "none"))]
+    what_is_being_filled_is_of_the_same_instant,
     #[cfg(not(target_os = "none"))]
     a_collapse_as_it_is_made,
     #[cfg(not(target_os = "none"))]

@@ -7,7 +7,7 @@ mod world;
 
 use alloc::vec::Vec;
 use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, VirtAddr};
-use ashlar::mm::huge::{Collapsed, Enabled, HugePolicy, Rest, Unit};
+use ashlar::mm::huge::{Collapsed, Enabled, FaultMode, HugePolicy, Rest, Unit};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::PinRequest;
 use ashlar::mm::{Destination, FaultError, MapRequest, MemoryError, Refusal, RemapRequest};
@@ -134,8 +134,7 @@ fn what_is_given_back_the_snapshot_keeps() {
     world.check();
     assert_filled(&world, start, 20..120);
     assert_filled(&world, seen, 0..0);
-    let denied = world.store(page(seen, 30), &[1]);
-    assert!(matches!(denied, Err(FaultError::Denied { .. })), "{denied:?}");
+    world.mm.protect(page(start, 200), 100 * PAGE_SIZE, Access::NONE).expect("mapped");
     world.mm.unmap(page(start, 200), 312 * PAGE_SIZE).expect("mapped");
     world.check();
     assert_filled(&world, seen, 0..0);
@@ -189,14 +188,15 @@ fn a_pin_of_the_snapshot_has_a_page_of_its_own() {
     change(&world, start, 4);
     assert_eq!(world.mm.machine().read_physical(device + 24, 8), 0x5EED_0003_u64.to_le_bytes());
     assert_filled(&world, seen, 0..0);
-    let other = world.map(PAGE_SIZE);
-    let few = world.mm.snapshot(other, PAGE_SIZE).expect("memory is free").start;
-    assert_eq!(world.get(few), 0);
-    let zeros = world.mm.pin(few, PAGE_SIZE, PinRequest::new()).expect("it may be read");
+    let other = world.map(2 * PAGE_SIZE);
+    world.put(other, 1);
+    let few = world.mm.snapshot(other, 2 * PAGE_SIZE).expect("memory is free").start;
+    assert_eq!((world.get(few), world.get(page(few, 1))), (1, 0));
+    let zeros = world.mm.pin(page(few, 1), PAGE_SIZE, PinRequest::new()).expect("it may be read");
     world.check();
     world.mm.unpin(zeros);
     world.mm.end_snapshot(few).expect("it is one");
-    world.mm.unmap(other, PAGE_SIZE).expect("mapped");
+    world.mm.unmap(other, 2 * PAGE_SIZE).expect("mapped");
     let refused = world.mm.pin(seen, PAGE_SIZE, PinRequest::new().write());
     assert!(refused.is_err(), "it is for reading");
     end(&world, seen);
@@ -249,6 +249,14 @@ fn live_pages_move_and_the_snapshot_follows() {
     world.mm.migrate(page(start, 64), Unit::Group).expect("frames are free");
     assert_filled(&world, seen, 0..0);
     world.check();
+    // The only one that is looked at.
+    let other = scattered(&world);
+    let few = world.mm.snapshot(other, BLOCK_SIZE).expect("memory is free").start;
+    world.get(page(few, 17));
+    world.mm.migrate(page(other, 17), Unit::Page).expect("frames are free");
+    world.check();
+    assert_filled(&world, few, 0..0);
+    end(&world, few);
     change(&world, start, 17);
     assert_filled(&world, seen, 0..0);
     end(&world, seen);
@@ -342,9 +350,12 @@ fn a_part_of_a_slot_has_its_own_snapshot() {
     let refused = world.mm.snapshot(start, 50 * PAGE_SIZE);
     assert_eq!(refused, Err(MemoryError::Shared { address: start }), "a slot has one snapshot at a time");
     world.check();
-    world.mm.end_snapshot(seen.start).expect("it is one");
-    world.mm.end_snapshot(other.start).expect("it is one");
-    world.check();
+    end(&world, seen.start);
+    (0..512).for_each(|index| world.put(page(start, index), 1));
+    for index in 100..150 {
+        assert_eq!(world.get(page(other.start, index - 100) + 8 * index), 0xBAD_0000 + index);
+    }
+    end(&world, other.start);
 }
 
 fn a_snapshot_is_for_reading() {
@@ -531,6 +542,35 @@ fn a_snapshot_is_read_while_it_is_sampled() {
     end(&world, seen);
 }
 
+/// There was other memory, of which a block is still being filled: at every moment of that.
+#[cfg(not(target_os = "none"))]
+fn a_snapshot_is_made_where_a_block_is_filled() {
+    use std::rc::Rc;
+    let mut made = 0;
+    for after in 0.. {
+        let world = Rc::new(world());
+        let start = block(&world);
+        let there = world.map(BLOCK_SIZE);
+        world.mm.policy().set_fault_mode(FaultMode::Eager);
+        let other = world.clone();
+        let interlude = move || {
+            other.mm.unmap(there, BLOCK_SIZE).expect("mapped");
+            assert_eq!(other.mm.snapshot(start, BLOCK_SIZE).expect("memory is free").start, there);
+        };
+        let store = || assert!(matches!(world.store(there, &[1]), Ok(()) | Err(FaultError::Denied { .. })));
+        if !common::with_interlude(after, interlude, store) {
+            break;
+        }
+        made += 1;
+        world.check();
+        assert_filled(&world, there, 0..0);
+        change(&world, start, 5);
+        assert_filled(&world, there, 0..0);
+        end(&world, there);
+    }
+    assert!(made > 2, "{made} moments");
+}
+
 /// What was seen before has another place, and its record none.
 fn a_snapshot_ends_whose_memory_made_room() {
     let world = world();
@@ -577,5 +617,7 @@ ashlar_test::tests! {
     idle_time_leaves_what_is_seen_alone,
     what_is_given_back_is_not_filled_in_the_background,
     a_snapshot_is_read_while_it_is_sampled,
+    #[cfg(not(target_os = "none"))]
+    a_snapshot_is_made_where_a_block_is_filled,
     a_snapshot_ends_whose_memory_made_room,
 }
