@@ -29,7 +29,7 @@ use memory::{Model, ModelPage, WINDOW, address, bytes};
 use world::{MIB, World};
 
 /// Steps of a run: a kernel under emulation has less time.
-const STEPS: usize = if cfg!(target_os = "none") { 2_500 } else { 8_000 };
+const STEPS: usize = if cfg!(target_os = "none") { 1_200 } else { 8_000 };
 /// Runs with plenty of memory, and as many that are short of it.
 const RUNS: u64 = if cfg!(target_os = "none") { 2 } else { 6 };
 
