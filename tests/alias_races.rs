@@ -79,8 +79,10 @@ mod programs {
         go(world, THIRD);
     }
 
+    type Program = fn(&World);
+
     /// What changes its places, and where it is then.
-    const CHANGES: [(fn(&World), fn(&World)); 3] =
+    const CHANGES: [(Program, Program); 3] =
         [(come_and_go, end::<0>), (change_places, end::<OTHER>), (go_about, end::<0>)];
 
     /// Calls `access` with every place that the page may be at, until it is there.

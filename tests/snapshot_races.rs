@@ -157,7 +157,10 @@ mod programs {
     const LOGS: [[u64; 8]; 2] = [[3, 520, 40, 1023, 4, 521, 200, 700], [600, 17, 601, 100, 513, 18, 960, 480]];
 
     fn log<const CORE: usize>(world: &World) {
-        LOGS[CORE].iter().for_each(|&page| world.put(page, 1));
+        for page in LOGS[CORE] {
+            after_a_while(60);
+            world.put(page, 1);
+        }
     }
 
     /// How many entries of a log the snapshot shows: none of them comes before one that it does not show.
@@ -225,27 +228,31 @@ mod programs {
 
     /// A block is zeroed, outside of any lock, as its slot is to be closed; the one after it takes a while.
     pub fn what_is_being_filled_is_of_the_same_instant() {
+        const LAST: u64 = 1024 + 50;
         let make = |machine| {
             let world = World::with_two_slots(machine);
+            world.mm.map(MapRequest::new(BLOCK_SIZE).at(at(1024))).expect("room");
             world.mm.policy().set_enabled(Enabled::Never);
-            (0..20).for_each(|index| world.put(512 + 25 * index, 0));
+            (0..40).for_each(|index| world.put(512 + 12 * index, 0));
+            [3, LAST].into_iter().for_each(|page| world.put(page, 0));
+            world.mm.release(START, BLOCK_SIZE).expect("mapped");
             world.mm.policy().set_enabled(Enabled::Always);
             world.mm.policy().set_fault_mode(FaultMode::Eager);
             world
         };
         let own = |world: &World| {
-            after_a_while(40);
-            [3, 512 + 50].into_iter().for_each(|page| world.put(page, 1));
+            // Its slot is shared about then.
+            after_a_while(100);
+            [3, LAST].into_iter().for_each(|page| world.put(page, 1));
         };
         let other = |world: &World| {
-            after_a_while(20);
-            snapshot(world, 2);
+            snapshot(world, 3);
         };
-        race_often(600, make, [own, other, |_| ()], |world| {
-            let [first, then] = [3, 512 + 50].map(|page| seen(world, page).expect("there is one"));
+        race_often(300, make, [own, other, |_| ()], |world| {
+            let [first, then] = [3, LAST].map(|page| seen(world, page).expect("there is one"));
             assert!(first >= then, "the second is there, and the first is not");
             end_snapshot(world);
-            assert_eq!((world.get(3), world.get(512 + 50)), (1, 1));
+            assert_eq!((world.get(3), world.get(LAST)), (1, 1));
         });
     }
 
