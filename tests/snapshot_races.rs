@@ -452,7 +452,7 @@ mod programs {
             world.mm.reconsider();
             world
         }
-        let some = [make::<512, 2>, make::<18, 2>, make::<0, 2>, make::<512, 0>];
+        let some = [make::<511, 2>, make::<18, 2>, make::<0, 2>, make::<511, 0>];
         for make in some {
             race_of_three(make, [look, write, background], end_of_all);
         }

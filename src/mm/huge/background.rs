@@ -295,15 +295,15 @@ impl<M: Mmu> MemoryManager<M> {
 
     /// Collapses a candidate, or gives it a home at least.
     fn improve(&self, handle: Handle<Slot>) -> Outcome {
-        let number = self.slots.get(handle).number();
-        {
+        let number = {
             let mut slot = LockedSlot::of_handle(self, handle);
             // Before the look at it: whatever changes it from here on nominates it again.
             slot.state.nominated = false;
             if !matches!(slot.state.mapping, Mapping::Table(_)) || slot.state.role == Role::Snapshot {
                 return Outcome::Settled;
             }
-        }
+            slot.number
+        };
         let counters = &self.counters;
         counters.khugepaged_slots_scanned.increment();
         let terms = Terms::background(&self.policy);
