@@ -173,6 +173,11 @@ mod programs {
             let world = waiting(machine, 2);
             world.mm.policy().set_max_ptes_none(511);
             map(&world, 2 * OTHER, 1, HugePolicy::Default);
+            // Its record is there: a frame for more of them would be one of the block that becomes free.
+            world.mm.policy().set_enabled(Enabled::Never);
+            world.put(2 * OTHER, 1);
+            world.mm.policy().set_enabled(Enabled::Always);
+            world.mm.release(at(2 * OTHER), PAGE_SIZE).expect("mapped");
             use_home(&world);
             // Where the new one's pages come from.
             world.put(PLAIN, 1);
