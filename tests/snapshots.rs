@@ -7,7 +7,7 @@ mod world;
 
 use alloc::vec::Vec;
 use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE, VirtAddr};
-use ashlar::mm::huge::{Collapsed, Enabled, FaultMode, HugePolicy, Rest, Unit};
+use ashlar::mm::huge::{Collapsed, Enabled, HugePolicy, Rest, Unit};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::PinRequest;
 use ashlar::mm::{Destination, FaultError, MapRequest, MemoryError, Refusal, RemapRequest};
@@ -551,7 +551,7 @@ fn a_snapshot_is_made_where_a_block_is_filled() {
         let world = Rc::new(world());
         let start = block(&world);
         let there = world.map(BLOCK_SIZE);
-        world.mm.policy().set_fault_mode(FaultMode::Eager);
+        world.mm.policy().set_fault_mode(ashlar::mm::huge::FaultMode::Eager);
         let other = world.clone();
         let interlude = move || {
             other.mm.unmap(there, BLOCK_SIZE).expect("mapped");
