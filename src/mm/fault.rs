@@ -1,4 +1,4 @@
-//! Faults: from an address to its slot, and under the slot's lock to what [`super::touch`] makes of it.
+//! Faults: from an address to its slot, and under the slot's lock to what `touch` makes of it.
 //!
 //! A fault looks its region up under the regions' lock, which it shares with all other faults, then takes the lock of its slot
 //! and compares the epoch: had a region over the slot changed in between, it starts again (SP-3 of [`super::space`]). A fault

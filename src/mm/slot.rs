@@ -14,7 +14,7 @@
 //! - **SL-7** A group in `zeroed` has no page present, and its frames in the home hold zeros: idle time zeroed them. A page
 //!   that is mapped there drops the mark, and so does the end of the home.
 //! - **SL-8** A home with absent frames waits in the deferred queue, so that memory that is short finds them; one without does not.
-//! - Pages in `borrowed` are mapped to the zero block: ZE-1 and ZE-2 of [`super::zeros`]. They count as absent.
+//! - Pages in `borrowed` are mapped to the zero block: ZE-1 and ZE-2 of `zeros`. They count as absent.
 //! - **SL-9** The access flag of a present page is clear only where nothing may touch the page, or while the slot is `sampled`, or
 //!   cold.
 //! - **SL-10** A page in `freed` is present, and no descriptor allows a store to it: what it holds may go until it is written to.
@@ -60,7 +60,7 @@ pub(super) enum Role {
     Filling,
     /// They wait: a snapshot is being made.
     Closed,
-    /// It is a snapshot's ([`super::snapshot`]).
+    /// It is a snapshot's (`snapshot`).
     Snapshot,
     /// The application said that it will not need it soon, and has not touched it since.
     Cold,

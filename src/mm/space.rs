@@ -25,9 +25,9 @@
 //! | unmap | removed | new epoch, pages cleared |
 //! | protect | cut, set | new epoch, attributes set |
 //! | advise | cut, set | new epoch |
-//! | remap | removed; inserted elsewhere after the visit | new epoch, pages or whole slots moved ([`super::remap`]) |
-//! | snapshot | inserted elsewhere at the end | before that: each slot is closed to faults, and shared ([`super::snapshot`]) |
-//! | alias | inserted elsewhere at the end | before that: new epoch, one more place ([`super::alias`]) |
+//! | remap | removed; inserted elsewhere after the visit | new epoch, pages or whole slots moved (`remap`) |
+//! | snapshot | inserted elsewhere at the end | before that: each slot is closed to faults, and shared (`snapshot`) |
+//! | alias | inserted elsewhere at the end | before that: new epoch, one more place (`alias`) |
 //! | release | as they are | pages cleared; a fault before or after it is a touch before or after it |
 #![forbid(unsafe_code)]
 

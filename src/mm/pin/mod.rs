@@ -8,9 +8,9 @@
 //!   until the last pin is dropped. In a home it is an absent frame that is left out; without one it is counted by itself. (A
 //!   snapshot that showed the page has it then, pinned: only a device that reads has such a one.)
 //! - **PI-4** A frame's map count is the number of its slot's places while its page is present, from the make to the break of its
-//!   descriptor, and zero otherwise: of one slot, where that is not mapped at several ([`super::alias`]). What it is at any moment
+//!   descriptor, and zero otherwise: of one slot, where that is not mapped at several (`alias`). What it is at any moment
 //!   of a split, a promotion or a migration is thus written in the slot's bits alone, under the slot's lock; pins are no part of
-//!   it, and neither is what a snapshot has on loan (SN-2 of [`super::snapshot`]), which is taken back before the page moves.
+//!   it, and neither is what a snapshot has on loan (SN-2 of `snapshot`), which is taken back before the page moves.
 //!
 //! | moment | map count of a page's frame | its pins |
 //! | --- | --- | --- |
