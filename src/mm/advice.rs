@@ -128,10 +128,8 @@ impl<M: Mmu> MemoryManager<M> {
 impl<M: Mmu> LockedSlot<'_, M> {
     fn mark_free(&mut self, range: Range<usize>) {
         let state = &self.state;
-        let mut pages = Bits512::of(range).and(&state.present).and(&state.freed.or(&state.shared).not());
-        for index in self.pinned(&pages).iter() {
-            pages.clear(index);
-        }
+        let pages = Bits512::of(range).and(&state.present).and(&state.freed.or(&state.shared).not());
+        let pages = pages.and(&self.pinned(&pages).not());
         if pages.is_empty() {
             return;
         }

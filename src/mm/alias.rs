@@ -15,9 +15,9 @@ use super::mmu::{Entry, Mmu};
 use super::remap::Destination;
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping, NOWHERE, Slot};
-use super::space::Sharing;
-use super::table::Pending;
+use super::space::check_range;
 use super::table::update::{install, update};
+use super::table::{Links, Pending};
 use super::{MemoryError, MemoryManager};
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -87,20 +87,11 @@ impl<M: Mmu> MemoryManager<M> {
     fn try_alias(&self, from: &Range<u64>, length: usize, to: Destination) -> Result<Range<u64>, MemoryError> {
         let mut space = self.space.lock();
         let (_, region) = self.only_region(from)?;
-        if region.sharing != Sharing::None {
-            return Err(MemoryError::Shared { address: Page(from.start).start() });
-        }
         let pages = from.end - from.start;
         let there = match to {
             Destination::At(address) | Destination::Over(address) => {
                 let there = whole_slots(address, length)?;
-                if there.start < from.end && from.start < there.end {
-                    return Err(MemoryError::IntoItself { address });
-                }
-                match to {
-                    Destination::At(_) => self.expect_free(&there)?,
-                    _ => self.expect_whole(&there)?,
-                }
+                self.expect_place(from, &there, to)?;
                 there
             }
             Destination::Here | Destination::Anywhere => self.gap_like(0, pages)?,
@@ -115,15 +106,13 @@ impl<M: Mmu> MemoryManager<M> {
         self.charge(&mut space, charge)?;
         // Nothing fails from here on.
         if let Destination::Over(_) = to {
-            self.cut_reserved(&there);
-            self.unmap_held(&mut space, &there);
+            self.make_way(&mut space, &there);
         }
         for number in slots_of(from) {
             self.add_place(number, number.wrapping_add(ahead));
             crate::sync::breathe();
         }
-        self.regions.write().insert(&self.source(), there.clone(), region).expect("unmapped and reserved");
-        self.merge_ends(&there);
+        self.insert(&there, region);
         Ok(there)
     }
 
@@ -190,11 +179,9 @@ impl<M: Mmu> MemoryManager<M> {
 impl<M: Mmu> LockedSlot<'_, M> {
     /// Takes the level-2 descriptor of one place out, and adds what may be cached of it to `pending`.
     fn unlink_place(&self, number: u64, pending: &mut Pending) {
-        let first = number * PAGES_PER_SLOT as u64;
+        let place = Links { first: Page(number * PAGES_PER_SLOT as u64), others: &[] };
         if let Mapping::Table(_) = self.state.mapping {
-            for run in self.state.mapped().runs() {
-                pending.pages(first + run.start as u64..first + run.end as u64);
-            }
+            self.state.mapped().runs().for_each(|run| place.owe(run, pending));
         }
         update(&self.mm.machine, &self.mm.counters, self.place_of(number), Entry::Invalid, pending);
     }
@@ -202,7 +189,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
 
 /// The pages of `length` bytes from `start`, if they are whole slots.
 fn whole_slots(start: VirtAddr, length: usize) -> Result<Range<u64>, MemoryError> {
-    let range = super::space::check_range(start, length)?;
+    let range = check_range(start, length)?;
     for border in [range.start, range.end] {
         if Page(border).index() > 0 {
             return Err(MemoryError::PartOfSlot { address: VirtAddr(border * PAGE_SIZE as u64) });

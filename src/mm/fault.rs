@@ -264,16 +264,18 @@ impl<M: Mmu> MemoryManager<M> {
     #[inline(never)]
     fn attempt(&self, target: &Target<'_>) -> Attempt {
         let mut slot = LockedSlot::of(self, target);
-        if slot.epoch() != target.epoch || slot.state.role != Role::Plain {
-            if slot.epoch() != target.epoch || slot.state.role != Role::Cold {
-                let (role, tie) = (slot.state.role, slot.state.tie);
+        if slot.epoch() != target.epoch {
+            return Attempt::Retry;
+        }
+        match slot.state.role {
+            Role::Plain => {}
+            Role::Cold => slot.warm(),
+            Role::Filling | Role::Closed => return Attempt::Retry,
+            Role::Snapshot => {
+                let tie = slot.state.tie;
                 drop(slot);
-                return match role {
-                    Role::Snapshot => self.attempt_in_snapshot(target, tie),
-                    _ => Attempt::Retry,
-                };
+                return self.attempt_in_snapshot(target, tie);
             }
-            slot.warm();
         }
         if let Some((_, attributes)) = slot.leaf(target.page.index()) {
             if attributes.permits(target.access) && !target.manner.own {

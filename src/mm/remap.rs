@@ -20,7 +20,7 @@ use super::huge::SplitCause;
 use super::mmu::{Access, Attributes, Mmu};
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping, Pair, Slot};
-use super::space::{Region, Sharing, Space, check_range};
+use super::space::{Region, Space, check_range, merge_ends};
 use super::table::Pending;
 use super::table::update::group_of;
 use super::{MemoryError, MemoryManager};
@@ -160,21 +160,12 @@ impl<M: Mmu> MemoryManager<M> {
     fn try_remap(&self, from: &Range<u64>, pages: u64, request: RemapRequest) -> Result<Range<u64>, MemoryError> {
         let mut space = self.space.lock();
         let (found, region) = self.only_region(from)?;
-        if region.sharing != Sharing::None {
-            return Err(MemoryError::Shared { address: Page(from.start).start() });
-        }
         self.expect_one_place(from)?;
         let old = from.end - from.start;
         let to = match request.to {
             Destination::At(address) | Destination::Over(address) => {
                 let to = check_range(address, request.length)?;
-                if to.start < from.end && from.start < to.end {
-                    return Err(MemoryError::IntoItself { address });
-                }
-                match request.to {
-                    Destination::At(_) => self.expect_free(&to)?,
-                    _ => self.expect_whole(&to)?,
-                }
+                self.expect_place(from, &to, request.to)?;
                 to
             }
             _ if request.keep => self.gap_like(from.start, pages)?,
@@ -223,17 +214,28 @@ impl<M: Mmu> MemoryManager<M> {
             }
             crate::sync::breathe();
         }
-        {
-            let mut regions = self.regions.write();
-            regions.insert(&self.source(), to.clone(), region).expect("unmapped and reserved");
-            regions.merge(to.start);
-            regions.merge(to.end);
-        }
+        self.insert(&to, region);
         if journey.goes_by_pages() {
             self.arrive(&journey);
         }
         self.nominate_ends(&to);
         Ok(to)
+    }
+
+    /// What is in `from` may be mapped at `there`, as `to` says of what is there now.
+    pub(super) fn expect_place(
+        &self,
+        from: &Range<u64>,
+        there: &Range<u64>,
+        to: Destination,
+    ) -> Result<(), MemoryError> {
+        if there.start < from.end && from.start < there.end {
+            return Err(MemoryError::IntoItself { address: Page(there.start).start() });
+        }
+        match to {
+            Destination::Over(_) => self.expect_whole(there),
+            _ => self.expect_free(there),
+        }
     }
 
     /// The first page of `range` that a snapshot shows. The caller has the space's lock, so none comes.
@@ -246,7 +248,7 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// Unmaps `range`, if it is one, after memory for its cuts was reserved.
-    fn make_way(&self, space: &mut Space, range: &Range<u64>) {
+    pub(super) fn make_way(&self, space: &mut Space, range: &Range<u64>) {
         if !range.is_empty() {
             self.cut_reserved(range);
             self.unmap_held(space, range);
@@ -268,8 +270,8 @@ impl<M: Mmu> MemoryManager<M> {
         let mut regions = self.regions.write();
         let (range, _) = regions.find(from.start).expect("it was looked up");
         regions.resize(range.start, range.start..grown.end).expect("nothing is there");
+        merge_ends(&mut regions, &new);
         drop(regions);
-        self.merge_ends(&new);
         self.nominate_ends(&new);
         Ok(grown)
     }
@@ -458,10 +460,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
             self.install(table, first..first + count, frame, Attributes::new(access));
             rest = &rest[count..];
         }
-        self.note_freed(lifted.freed.iter().fold(Bits512::EMPTY, |mut freed, offset| {
-            freed.set(start + offset);
-            freed
-        }));
+        let mut freed = Bits512::EMPTY;
+        lifted.freed.iter().for_each(|offset| freed.set(start + offset));
+        self.note_freed(freed);
     }
 
     /// The table, or the reserve, zeroed.

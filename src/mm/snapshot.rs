@@ -38,13 +38,6 @@ use core::sync::atomic::Ordering;
 /// What a snapshot's pages are mapped with.
 const SEEN: Attributes = Attributes::new(Access::READ);
 
-/// Whether pages of a slot were pinned, and copied at once.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Copied {
-    None,
-    Some,
-}
-
 impl<M: Mmu> MemoryManager<M> {
     /// Makes a snapshot of `length` bytes from `start`, which are of one region: what they hold now can be read at the addresses
     /// returned, until [`MemoryManager::end_snapshot`]. Blocks stay blocks until they are written to; pinned pages are copied at
@@ -65,9 +58,6 @@ impl<M: Mmu> MemoryManager<M> {
     fn try_snapshot(&self, live: &Range<u64>) -> Result<u64, MemoryError> {
         let mut space = self.space.lock();
         let (_, region) = self.only_region(live)?;
-        if region.sharing != Sharing::None {
-            return Err(MemoryError::Shared { address: Page(live.start).start() });
-        }
         self.expect_one_place(live)?;
         // Its slots are its own, whole.
         let slots = slots_of(live);
@@ -87,7 +77,7 @@ impl<M: Mmu> MemoryManager<M> {
             let mut slot = LockedSlot::of_handle(self, handle);
             if slot.state.role == Role::Closed {
                 slot.state.role = Role::Plain;
-                if made == Ok(Copied::Some) {
+                if made == Ok(true) {
                     // What is not shared was pinned, and copied.
                     let own = slot.state.present.and(&slot.state.shared.not()).and(&Bits512::of(part_in(live, number)));
                     slot.change_present(&own, PageChange::Attributes(attributes), SplitCause::Snapshot);
@@ -99,19 +89,18 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     /// Shares all slots of `live` with those from slot `to` on, and inserts the snapshot's region (SN-5).
+    /// Says whether any page was pinned, and copied at once.
     fn share_slots(
         &self,
         live: &Range<u64>,
         to: u64,
         region: impl Fn() -> (Range<u64>, Region),
-    ) -> Result<Copied, MemoryError> {
-        let (slots, mut copied) = (slots_of(live), Copied::None);
+    ) -> Result<bool, MemoryError> {
+        let (slots, mut copied) = (slots_of(live), false);
         loop {
             let mut count = 0;
             for (number, handle) in self.directory.slots(slots.clone()) {
-                if self.share_slot(number, handle, part_in(live, number), number - slots.start + to)? == Copied::Some {
-                    copied = Copied::Some;
-                }
+                copied |= self.share_slot(number, handle, part_in(live, number), number - slots.start + to)?;
                 count += 1;
                 crate::sync::breathe();
             }
@@ -125,18 +114,13 @@ impl<M: Mmu> MemoryManager<M> {
         }
     }
 
-    /// Shares the pages `part` of a live slot with slot `to`, which is empty, unless that is done.
-    fn share_slot(
-        &self,
-        number: u64,
-        handle: Handle<Slot>,
-        part: Range<usize>,
-        to: u64,
-    ) -> Result<Copied, MemoryError> {
+    /// Shares the pages `part` of a live slot with slot `to`, which is empty, unless that is done. Says whether any of them was
+    /// pinned, and copied at once.
+    fn share_slot(&self, number: u64, handle: Handle<Slot>, part: Range<usize>, to: u64) -> Result<bool, MemoryError> {
         let other = self.slot_at(Page(to * PAGES_PER_SLOT as u64)).ok_or(MemoryError::NoMemory)?;
         let mut live = LockedSlot::lock(self, number, handle);
         if live.state.tie == Some(other) {
-            return Ok(Copied::None);
+            return Ok(false);
         }
         while live.state.role == Role::Filling {
             drop(live);
@@ -170,7 +154,7 @@ impl<M: Mmu> MemoryManager<M> {
             pages = pages.and(&Bits512::of(part));
         }
         if live.state.mapping == Mapping::Empty {
-            return Ok(Copied::None);
+            return Ok(false);
         }
         if !live.state.freed.is_empty() {
             live.forget_freed(&pages);
@@ -185,7 +169,7 @@ impl<M: Mmu> MemoryManager<M> {
             pages = pages.and(&pinned.not());
         }
         live.state.shared = pages;
-        Ok(if pinned.is_empty() { Copied::None } else { Copied::Some })
+        Ok(!pinned.is_empty())
     }
 
     /// Ends the snapshot at `start`: what it has is given back, and the live memory is as if it had never been, blocks too.

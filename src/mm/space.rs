@@ -34,6 +34,7 @@
 use super::address::{LOWER_END, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, Page, VirtAddr, part_in, slots_of};
 use super::huge::{HugePolicy, Shortage, SplitCause};
 use super::mmu::{Access, Attributes, Mmu};
+use super::region_map::RegionMap;
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping, Role, Slot};
 use super::{MemoryError, MemoryManager, Refusal};
@@ -153,8 +154,7 @@ impl<M: Mmu> MemoryManager<M> {
             self.charge(&mut space, pages)?;
         }
         let region = Region { access: request.access, policy: request.policy, charged, sharing: Sharing::None };
-        self.regions.write().insert(&self.source(), range.clone(), region).expect("looked at and reserved");
-        self.merge_ends(&range);
+        self.insert(&range, region);
         self.nominate_ends(&range);
         Ok(Page(range.start).start()..Page(range.end).start())
     }
@@ -278,13 +278,16 @@ impl<M: Mmu> MemoryManager<M> {
         Ok(start..start + pages)
     }
 
-    /// The region that all of `range` is in, with its own range.
+    /// The region that all of `range` is in, with its own range. It is no snapshot: of that, nothing is made.
     pub(super) fn only_region(&self, range: &Range<u64>) -> Result<(Range<u64>, Region), MemoryError> {
         let regions = self.regions.read();
         let not_mapped = |page: u64| MemoryError::NotMapped { address: Page(page).start() };
         let (found, region) = regions.find(range.start).ok_or(not_mapped(range.start))?;
         if found.end >= range.end {
-            return Ok((found, region));
+            return match region.sharing {
+                Sharing::None => Ok((found, region)),
+                Sharing::Snapshot => Err(MemoryError::Shared { address: Page(range.start).start() }),
+            };
         }
         Err(match regions.find(found.end) {
             Some(_) => MemoryError::Divided { address: Page(found.end).start() },
@@ -418,11 +421,11 @@ impl<M: Mmu> MemoryManager<M> {
         }
     }
 
-    /// Joins equal neighbours at the ends of `range`, inside of which there is no border.
-    pub(super) fn merge_ends(&self, range: &Range<u64>) {
+    /// Inserts a region, after it was looked that nothing is there, and memory was reserved; and joins it with equal neighbours.
+    pub(super) fn insert(&self, range: &Range<u64>, region: Region) {
         let mut regions = self.regions.write();
-        regions.merge(range.start);
-        regions.merge(range.end);
+        regions.insert(&self.source(), range.clone(), region).expect("looked at and reserved");
+        merge_ends(&mut regions, range);
     }
 
     /// Joins equal neighbours at the borders in and around `range`.
@@ -492,6 +495,12 @@ impl<M: Mmu> MemoryManager<M> {
             }
         }
     }
+}
+
+/// Joins equal neighbours at the ends of `range`, inside of which there is no border.
+pub(super) fn merge_ends(regions: &mut RegionMap<Region>, range: &Range<u64>) {
+    regions.merge(range.start);
+    regions.merge(range.end);
 }
 
 /// The whole pages of `length` bytes from `start`.

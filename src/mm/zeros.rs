@@ -4,9 +4,10 @@
 //! pages, and freed when memory is short and nothing is mapped to it. A write replaces what it must: a group or a page, or all of
 //! it where a zeroed block is to be had.
 //!
-//! - **ZE-1** A page in `borrowed`, unless it is `taken` (SN-2 of [`super::snapshot`]), is not present: its descriptor leads to the frame at its offset in the zero block, and never
-//!   allows a store. Nobody pins that frame: who wants to gets memory of its own.
-//! - **ZE-2** As many pages are counted here as are borrowed, so that the block is not freed before the last one is.
+//! - **ZE-1** A page in `borrowed` is not present, and its descriptor never allows a store: it leads to the frame at its offset in
+//!   the zero block, unless it is one that a snapshot has taken (SN-2 of [`super::snapshot`]). Nobody pins that frame: who wants to
+//!   gets memory of its own.
+//! - **ZE-2** As many pages are counted here as are borrowed of it, so that the block is not freed before the last one is.
 #![forbid(unsafe_code)]
 
 use super::MemoryManager;
