@@ -13,8 +13,7 @@ mod worker;
 
 #[cfg(not(target_os = "none"))]
 mod programs {
-    use crate::cores::{self, Outcome};
-    use crate::race::{PAGES, START, World, at, mark, scattered};
+    use crate::race::{self, MAKERS, PAGES, START, World, at, block, half, mark, race_of_three, scattered, wherever};
     use crate::worker::{after_a_while, background, use_pinned};
     use ashlar::arch::sim::SimMachine;
     use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE};
@@ -28,22 +27,6 @@ mod programs {
     const THIRD: u64 = 12 * 512;
     /// Where it may be.
     const PLACES: [u64; 3] = [0, OTHER, THIRD];
-
-    /// Runs three programs on as many cores, then `end`.
-    fn race_of_three(make: fn(SimMachine) -> Arc<World>, programs: [fn(&World); 3], end: fn(&World)) {
-        let outcome = cores::interleave(crate::race::SCHEDULES, move |machine| {
-            let world = make(machine);
-            let others = [1, 2].map(|core| {
-                let (world, program) = (world.clone(), programs[core]);
-                cores::start(core, move || program(&world))
-            });
-            programs[0](&world);
-            others.into_iter().for_each(|core| core.join().expect("the other core ends"));
-            end(&world);
-            world.violations()
-        });
-        assert_eq!(outcome, Outcome::default());
-    }
 
     /// Maps what is at page `from` at page `to` as well.
     fn come(world: &World, from: u64, to: u64) {
@@ -85,30 +68,9 @@ mod programs {
     const CHANGES: [(Program, Program); 3] =
         [(come_and_go, end::<0>), (change_places, end::<OTHER>), (go_about, end::<0>)];
 
-    /// Calls `access` with every place that the page may be at, until it is there.
-    fn wherever<R>(page: u64, mut access: impl FnMut(u64) -> Result<R, FaultError>) -> R {
-        loop {
-            for place in PLACES {
-                match access(place + page) {
-                    Ok(result) => return result,
-                    Err(FaultError::NoRegion { .. }) => {}
-                    Err(error) => panic!("page {page}: {error}"),
-                }
-            }
-            shuttle::thread::yield_now();
-        }
-    }
-
-    fn try_get(world: &World, page: u64) -> Result<u8, FaultError> {
-        Ok(world.access(|machine| machine.load(at(page), 1))?[0])
-    }
-
     /// Stores to pages, wherever they are, and loads again, a few times.
     fn follow<const PAGE: u64>(world: &World) {
-        for value in 1..=4 {
-            wherever(PAGE, |page| world.try_put(page, value));
-            assert_eq!(wherever(PAGE, |page| try_get(world, page)), value, "a store to page {PAGE} was lost");
-        }
+        race::follow(world, &PLACES, PAGE);
     }
 
     /// What is written to by those who follow, and may be.
@@ -133,21 +95,6 @@ mod programs {
         }
     }
 
-    fn block(machine: SimMachine) -> Arc<World> {
-        let world = World::with_block(machine);
-        PAGES.iter().for_each(|&page| world.put(page, mark(page)));
-        world
-    }
-
-    fn half(machine: SimMachine) -> Arc<World> {
-        let world = World::new(machine);
-        PAGES.iter().for_each(|&page| world.put(page, mark(page)));
-        assert!(!world.mm.is_huge(START) && world.mm.frames().statistics().homes == 1);
-        world
-    }
-
-    const MAKERS: [fn(SimMachine) -> Arc<World>; 3] = [block, half, scattered];
-
     /// The program at one place, and stores, while places change.
     fn against_changes(program: fn(&World)) {
         for make in MAKERS {
@@ -162,7 +109,7 @@ mod programs {
         // Its record, and its pages, come meanwhile.
         for change in [come_and_go, change_places, go_about] {
             race_of_three(World::new, [follow::<17>, follow::<300>, change], |world| {
-                assert_eq!([17, 300].map(|page| wherever(page, |page| try_get(world, page))), [4, 4]);
+                assert_eq!([17, 300].map(|page| wherever(&PLACES, page, |page| world.try_get(page))), [4, 4]);
             });
         }
     }
@@ -176,7 +123,7 @@ mod programs {
         };
         for change in [come_and_go, change_places, go_about] {
             race_of_three(make, [follow::<17>, follow::<300>, change], |world| {
-                assert_eq!([17, 300].map(|page| wherever(page, |page| try_get(world, page))), [4, 4]);
+                assert_eq!([17, 300].map(|page| wherever(&PLACES, page, |page| world.try_get(page))), [4, 4]);
             });
         }
         // What was there before is still being filled, where the place comes.
@@ -373,13 +320,13 @@ mod programs {
         };
         let write = |world: &World| {
             for page in [17, 300, 5] {
-                wherever(page, |page| world.try_put(page, 4));
-                assert!([0, 4].contains(&wherever(page, |page| try_get(world, page))), "page {page}");
+                wherever(&PLACES, page, |page| world.try_put(page, 4));
+                assert!([0, 4].contains(&wherever(&PLACES, page, |page| world.try_get(page))), "page {page}");
             }
         };
         let marked = |world: &World| {
             for page in PAGES.into_iter().filter(|page| !WRITTEN.contains(page)) {
-                assert_eq!(wherever(page, |page| try_get(world, page)), mark(page), "page {page}");
+                assert_eq!(wherever(&PLACES, page, |page| world.try_get(page)), mark(page), "page {page}");
             }
         };
         for make in MAKERS {
@@ -420,9 +367,9 @@ mod programs {
             let frame = world.mm.extents(&pin).next().expect("an extent").start;
             for value in 1..=4 {
                 world.mm.machine().write_physical(frame, &[value + 50]);
-                let found = wherever(18, |page| try_get(world, page));
+                let found = wherever(&PLACES, 18, |page| world.try_get(page));
                 assert_eq!(found, value + 50, "the device's write was lost");
-                wherever(18, |page| world.try_put(page, value));
+                wherever(&PLACES, 18, |page| world.try_put(page, value));
                 assert_eq!(world.mm.machine().read_physical(frame, 1), [value], "the application's was");
             }
             world.mm.unpin(pin);

@@ -14,7 +14,7 @@ mod worker;
 
 #[cfg(not(target_os = "none"))]
 mod programs {
-    use crate::race::{PAGES, START, World, at, mark, race, scattered};
+    use crate::race::{self, MAKERS, PAGES, START, World, at, block, half, mark, race, scattered, wherever};
     use crate::worker::background;
     use ashlar::arch::sim::SimMachine;
     use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE};
@@ -61,30 +61,9 @@ mod programs {
         }
     }
 
-    /// Calls `access` with every place that the page may be at, until it is there.
-    fn wherever<R>(page: u64, mut access: impl FnMut(u64) -> Result<R, FaultError>) -> R {
-        loop {
-            for place in PLACES {
-                match access(place + page) {
-                    Ok(result) => return result,
-                    Err(FaultError::NoRegion { .. }) => {}
-                    Err(error) => panic!("page {page}: {error}"),
-                }
-            }
-            shuttle::thread::yield_now();
-        }
-    }
-
-    fn try_get(world: &World, page: u64) -> Result<u8, FaultError> {
-        Ok(world.access(|machine| machine.load(at(page), 1))?[0])
-    }
-
     /// Stores to a page, wherever it is, and loads again, a few times.
     fn follow(world: &World, page: u64) {
-        for value in 1..=4 {
-            wherever(page, |page| world.try_put(page, value));
-            assert_eq!(wherever(page, |page| try_get(world, page)), value, "a store to page {page} was lost");
-        }
+        race::follow(world, &PLACES, page);
     }
 
     /// Marked pages that are there from the start, but those in `but`, are at page `place`; nothing is mapped elsewhere.
@@ -97,23 +76,6 @@ mod programs {
             assert!(world.mm.region(at(other)).is_none(), "it is not at {other} any more");
         }
     }
-
-    /// A block, with its marks.
-    fn block(machine: SimMachine) -> Arc<World> {
-        let world = World::with_block(machine);
-        PAGES.iter().for_each(|&page| world.put(page, mark(page)));
-        world
-    }
-
-    /// A slot whose home has absent frames, with its marks.
-    fn half(machine: SimMachine) -> Arc<World> {
-        let world = World::new(machine);
-        PAGES.iter().for_each(|&page| world.put(page, mark(page)));
-        assert!(!world.mm.is_huge(START) && world.mm.frames().statistics().homes == 1);
-        world
-    }
-
-    const MAKERS: [fn(SimMachine) -> Arc<World>; 3] = [block, half, scattered];
 
     pub fn stores_to_a_slot_that_moves() {
         for make in MAKERS {
@@ -159,8 +121,8 @@ mod programs {
     pub fn first_touches_of_a_slot_that_moves() {
         let touch = |world: &World| {
             for page in [17, 200, 301] {
-                wherever(page, |page| world.try_put(page, 7));
-                assert_eq!(wherever(page, |page| try_get(world, page)), 7, "a store was lost");
+                wherever(&PLACES, page, |page| world.try_put(page, 7));
+                assert_eq!(wherever(&PLACES, page, |page| world.try_get(page)), 7, "a store was lost");
             }
         };
         for make in [half, scattered] {
@@ -188,7 +150,7 @@ mod programs {
         };
         let own = |world: &World| {
             for page in 0..8 {
-                wherever(page, |page| world.try_put(page, 7));
+                wherever(&PLACES, page, |page| world.try_put(page, 7));
             }
         };
         let other = |world: &World| {
@@ -213,7 +175,7 @@ mod programs {
             world.mm.policy().set_fault_mode(FaultMode::Eager);
             world
         };
-        let own = |world: &World| wherever(3, |page| world.try_put(page, 7));
+        let own = |world: &World| wherever(&PLACES, 3, |page| world.try_put(page, 7));
         race(make, own, go_whole, |world| assert_eq!(world.get(WHOLE + 3), 7));
         race(make, own, go_to_and_fro, |world| assert_eq!(world.get(3), 7));
         race(make, own, go_askew, |world| assert_eq!(world.get(ASKEW + 3), 7));
@@ -426,8 +388,12 @@ mod programs {
         for round in 1..3 {
             for (&frame, page) in frames.iter().zip(first..) {
                 world.mm.machine().write_physical(frame, &[100 + round]);
-                assert_eq!(wherever(page, |page| try_get(world, page)), 100 + round, "the device's write was lost");
-                wherever(page, |page| world.try_put(page, round));
+                assert_eq!(
+                    wherever(&PLACES, page, |page| world.try_get(page)),
+                    100 + round,
+                    "the device's write was lost"
+                );
+                wherever(&PLACES, page, |page| world.try_put(page, round));
                 assert_eq!(world.mm.machine().read_physical(frame, 1), [round], "the application's was");
             }
         }

@@ -13,8 +13,7 @@ mod worker;
 
 #[cfg(not(target_os = "none"))]
 mod programs {
-    use crate::cores::{self, Outcome};
-    use crate::race::{PAGES, START, World, at, mark, race, scattered};
+    use crate::race::{MAKERS, PAGES, START, World, at, block, half, mark, race, race_of_three, race_often, scattered};
     use crate::worker::{after_a_while, background, take_blocks};
     use ashlar::arch::sim::SimMachine;
     use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE};
@@ -27,26 +26,6 @@ mod programs {
     const SEEN: u64 = (2 << 30) / PAGE_SIZE as u64;
     /// Where the first slot may move.
     const AWAY: u64 = 8 * 512;
-
-    /// Runs three programs on as many cores, then `end`.
-    fn race_of_three(make: fn(SimMachine) -> Arc<World>, programs: [fn(&World); 3], end: fn(&World)) {
-        race_often(crate::race::SCHEDULES, make, programs, end);
-    }
-
-    fn race_often(schedules: usize, make: fn(SimMachine) -> Arc<World>, programs: [fn(&World); 3], end: fn(&World)) {
-        let outcome = cores::interleave(schedules, move |machine| {
-            let world = make(machine);
-            let others = [1, 2].map(|core| {
-                let (world, program) = (world.clone(), programs[core]);
-                cores::start(core, move || program(&world))
-            });
-            programs[0](&world);
-            others.into_iter().for_each(|core| core.join().expect("the other core ends"));
-            end(&world);
-            world.violations()
-        });
-        assert_eq!(outcome, Outcome::default());
-    }
 
     /// Makes a snapshot of the first `slots` slots.
     fn snapshot(world: &World, slots: usize) {
@@ -96,22 +75,6 @@ mod programs {
     }
 
     const WRITTEN: [u64; 4] = [5, 18, 6, 300];
-
-    /// A slot, and its marks.
-    fn block(machine: SimMachine) -> Arc<World> {
-        let world = World::with_block(machine);
-        PAGES.iter().for_each(|&page| world.put(page, mark(page)));
-        world
-    }
-
-    fn half(machine: SimMachine) -> Arc<World> {
-        let world = World::new(machine);
-        PAGES.iter().for_each(|&page| world.put(page, mark(page)));
-        assert!(!world.mm.is_huge(START) && world.mm.frames().statistics().homes == 1);
-        world
-    }
-
-    const MAKERS: [fn(SimMachine) -> Arc<World>; 3] = [block, half, scattered];
 
     /// The same, and a snapshot of it.
     fn with_snapshot(world: Arc<World>) -> Arc<World> {

@@ -86,8 +86,12 @@ impl World {
         self.try_put(page, value).expect("the page is writable");
     }
 
+    pub fn try_get(&self, page: u64) -> Result<u8, FaultError> {
+        Ok(self.access(|machine| machine.load(START + page * PAGE_SIZE as u64, 1))?[0])
+    }
+
     pub fn get(&self, page: u64) -> u8 {
-        self.access(|machine| machine.load(START + page * PAGE_SIZE as u64, 1)).expect("the page is readable")[0]
+        self.try_get(page).expect("the page is readable")
     }
 
     /// Stores to `page` and loads again, a few times.
@@ -117,12 +121,30 @@ impl World {
 
 /// Runs `other` as core 1 while core 0 runs `own`, both on a world from `make`, then `end`.
 pub fn race(make: fn(SimMachine) -> Arc<World>, own: fn(&World), other: fn(&World), end: fn(&World)) {
-    let outcome = cores::interleave(SCHEDULES, move |machine| {
+    race_often(SCHEDULES, make, [own, other], end);
+}
+
+/// Runs three programs on as many cores, then `end`.
+pub fn race_of_three(make: fn(SimMachine) -> Arc<World>, programs: [fn(&World); 3], end: fn(&World)) {
+    race_often(SCHEDULES, make, programs, end);
+}
+
+/// Runs a program on each core, in so many orders, all on a world from `make`, then `end`.
+pub fn race_often<const CORES: usize>(
+    schedules: usize,
+    make: fn(SimMachine) -> Arc<World>,
+    programs: [fn(&World); CORES],
+    end: fn(&World),
+) {
+    let outcome = cores::interleave(schedules, move |machine| {
         let world = make(machine);
-        let others = world.clone();
-        let core = cores::start(1, move || other(&others));
-        own(&world);
-        core.join().expect("the other core ends");
+        let start = |core: usize| {
+            let (world, program) = (world.clone(), programs[core]);
+            cores::start(core, move || program(&world))
+        };
+        let others: Vec<_> = (1..CORES).map(start).collect();
+        programs[0](&world);
+        others.into_iter().for_each(|core| core.join().expect("the other core ends"));
         end(&world);
         world.violations()
     });
@@ -148,6 +170,46 @@ pub fn scattered(machine: SimMachine) -> Arc<World> {
     world.mm.policy().set_enabled(Enabled::Never);
     PAGES.iter().rev().for_each(|&page| world.put(page, mark(page)));
     world
+}
+
+/// A block, with its marks.
+pub fn block(machine: SimMachine) -> Arc<World> {
+    let world = World::with_block(machine);
+    PAGES.iter().for_each(|&page| world.put(page, mark(page)));
+    world
+}
+
+/// A slot whose home has absent frames, with its marks.
+pub fn half(machine: SimMachine) -> Arc<World> {
+    let world = World::new(machine);
+    PAGES.iter().for_each(|&page| world.put(page, mark(page)));
+    assert!(!world.mm.is_huge(START) && world.mm.frames().statistics().homes == 1);
+    world
+}
+
+/// A marked slot of each kind.
+pub const MAKERS: [fn(SimMachine) -> Arc<World>; 3] = [block, half, scattered];
+
+/// Calls `access` with every one of `places` that the page may be at, until it is there.
+pub fn wherever<R>(places: &[u64], page: u64, mut access: impl FnMut(u64) -> Result<R, FaultError>) -> R {
+    loop {
+        for place in places {
+            match access(place + page) {
+                Ok(result) => return result,
+                Err(FaultError::NoRegion { .. }) => {}
+                Err(error) => panic!("page {page}: {error}"),
+            }
+        }
+        shuttle::thread::yield_now();
+    }
+}
+
+/// Stores to a page, at whichever of `places` it is, and loads again, a few times.
+pub fn follow(world: &World, places: &[u64], page: u64) {
+    for value in 1..=4 {
+        wherever(places, page, |page| world.try_put(page, value));
+        assert_eq!(wherever(places, page, |page| world.try_get(page)), value, "a store to page {page} was lost");
+    }
 }
 
 /// All pages but those in `but` hold their marks.
