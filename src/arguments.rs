@@ -39,6 +39,11 @@ pub const KEYS: &[Key] = &[
         set: |arguments, value| store(&mut arguments.overcommit, switch(value)),
     },
     Key {
+        name: "maxcpus",
+        allowed: "1 to 512",
+        set: |arguments, value| store(&mut arguments.maxcpus, count(value)),
+    },
+    Key {
         name: "out",
         allowed: "a directory of the host",
         set: |arguments, value| store(&mut arguments.out, (!value.is_empty()).then_some(Some(value))),
@@ -58,6 +63,8 @@ pub struct Arguments<'a> {
     pub policy: Settings,
     /// Whether more memory may be mapped than there is RAM. `overcommit=`, default off.
     pub overcommit: bool,
+    /// How many cores run at most, the one that boots included. `maxcpus=`, default all there are.
+    pub maxcpus: usize,
     /// Directory of the host for output files. `out=`.
     pub out: Option<&'a str>,
     /// What could not be understood; past the first 8 they are dropped.
@@ -133,6 +140,7 @@ impl<'a> Arguments<'a> {
             semihosting: false,
             policy: Settings::DEFAULT,
             overcommit: false,
+            maxcpus: usize::MAX,
             out: None,
             warnings: ArrayVec::new(),
         };
@@ -184,6 +192,11 @@ fn switch(value: &str) -> Option<bool> {
         "off" => Some(false),
         _ => None,
     }
+}
+
+fn count(value: &str) -> Option<usize> {
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|count| is_number && (1..=512).contains(count))
 }
 
 /// The words of `text`.

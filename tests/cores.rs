@@ -10,6 +10,7 @@ ashlar_test::expect!(
     "run expect=6 cores=6 gic=3 el=2 cpu=max timeout=30",
     "run expect=7 cores=7 timeout=30",
     "run expect=8 cores=8 cpu=max timeout=30",
+    "run expect=2 cores=4 maxcpus=2 timeout=30",
     "run expect=4 machine=raspi4b dtb=tests/data/pi4-four-cores.dtb timeout=30",
     "output test result: ok",
     "absent is left out"

@@ -52,20 +52,20 @@ extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr) -> ! {
     console::start_log(arguments.log);
     let arguments = arguments.install();
     log_warnings(&machine, arguments);
-    if let Err(error) = prepare_memory(&machine, arguments).and_then(|()| start_threads(&machine)) {
+    if let Err(error) = prepare_memory(&machine, arguments).and_then(|()| start_threads(&machine, arguments)) {
         give_up(&error);
     }
     threads::idle()
 }
 
 /// Makes the boot core one that runs threads, starts the others, and the application.
-fn start_threads(machine: &Machine<'_>) -> Result<(), SetupError> {
+fn start_threads(machine: &Machine<'_>, arguments: &Arguments<'_>) -> Result<(), SetupError> {
     let core = percore::current();
     timer::prepare();
     atomics::detect();
     threads::install();
     threads::join(core.stack());
-    let cpus = secondary::list(machine, MAX_CORES);
+    let cpus = secondary::list(machine, arguments.maxcpus);
     match install_interrupts(machine, &cpus) {
         Ok(()) => secondary::start_all(&cpus),
         Err(why) => log::warn!("{why}: one core runs, and no thread is interrupted"),
