@@ -49,11 +49,7 @@ pub const KEYS: &[Key] = &[
         allowed: "off, reset",
         set: |arguments, value| store(&mut arguments.reset, one_of(value, ["off", "reset"]).map(|at| at == 1)),
     },
-    Key {
-        name: "maxcpus",
-        allowed: "1 to 512",
-        set: |arguments, value| store(&mut arguments.maxcpus, count(value)),
-    },
+    Key { name: "maxcpus", allowed: "1 to 512", set: |arguments, value| store(&mut arguments.maxcpus, count(value)) },
     Key {
         name: "out",
         allowed: "a directory of the host",

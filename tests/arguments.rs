@@ -38,7 +38,8 @@ fn nothing_means_defaults() {
 fn every_key_is_read() {
     let policy = "transparent_hugepage=madvise defrag=defer+madvise max_ptes_none=511 shrink_underused=0 khugepaged=off \
                   khugepaged_budget=20 fault=eager use_zero_page=0 max_ptes_shared=7";
-    let text = format!("log=trace semihosting=on {policy} overcommit=on maxcpus=3 console=serial1 at_exit=reset out=/tmp/a=b");
+    let text =
+        format!("log=trace semihosting=on {policy} overcommit=on maxcpus=3 console=serial1 at_exit=reset out=/tmp/a=b");
     let text = text.as_str();
     let arguments = Arguments::parse(text);
     assert_eq!(arguments.log, LevelFilter::Trace);

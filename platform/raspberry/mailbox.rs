@@ -196,9 +196,10 @@ impl Mailbox {
             !is_full
         });
         // What others asked for before is nobody's any more.
-        is_sent && (0..PATIENCE).any(|_| {
-            let is_empty = field_shared!(registers, read_status).read() & EMPTY != 0;
-            !is_empty && field!(registers, read).read() == word
-        })
+        is_sent
+            && (0..PATIENCE).any(|_| {
+                let is_empty = field_shared!(registers, read_status).read() & EMPTY != 0;
+                !is_empty && field!(registers, read).read() == word
+            })
     }
 }
