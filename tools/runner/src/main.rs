@@ -61,6 +61,8 @@ enum Failure {
     Input(#[from] input::InputError),
     #[error("{} is missing: run tools/setup --boards, which brings it", .0.display())]
     NoTree(PathBuf),
+    #[error("no loader starts {0} there")]
+    Loader(&'static str),
     #[error("{} is missing: tools/fetch u-boot brings it", .0.display())]
     NoLoader(PathBuf),
     #[error(transparent)]
@@ -132,7 +134,7 @@ fn skipped(failure: Failure) -> Result<Result<Plan, Failure>, Failure> {
     match failure {
         // Not every distribution's QEMU knows every board; where nobody reads the output, that is a failure.
         Failure::Qemu(QemuError::Old { board: true, .. }) if std::env::var_os("CI").is_none() => Ok(Err(failure)),
-        Failure::Lack(_) | Failure::Tree { .. } => Ok(Err(failure)),
+        Failure::Lack(_) | Failure::Tree { .. } | Failure::Loader(_) => Ok(Err(failure)),
         _ => Err(failure),
     }
 }
@@ -225,6 +227,14 @@ impl Boot {
                 }
                 options.device_tree = Some(tree);
             }
+        }
+        let unloadable = [
+            (options.elf, "an ELF file"),
+            (board::find(&options.machine).is_some(), "a board"),
+            (options.machine.contains("secure=on"), "a machine whose flash is the secure world's"),
+        ];
+        if let (Some(_), Some((_, what))) = (&options.loader, unloadable.iter().find(|(is, _)| *is)) {
+            return Err(Failure::Loader(what));
         }
         if options.loader.as_ref().is_some_and(|loader| *loader == self.here.join("u-boot")) {
             let loader = self.target_directory().join("boards/u-boot.bin");
