@@ -2,10 +2,12 @@
 //! `aarch64-unknown-none`.
 //!
 //! [`words::Options`] lists the words that describe the machine; all others are boot arguments for the guest. A
-//! kernel that carries expectations ([`expect`]) is booted and checked as they say. The runner's own statuses: 124
-//! for a guest that ran past its timeout, 125 for one that could not be started or ended without a status.
+//! kernel that carries expectations ([`expect`]) is booted and checked as they say. With `into=DIR` nothing is booted:
+//! [`boot_files`] are written. The runner's own statuses: 124 for a guest that ran past its timeout, 125 for one that
+//! could not be started or ended without a status.
 #![forbid(unsafe_code)]
 
+mod boot_files;
 mod expect;
 mod guest;
 mod image;
@@ -57,6 +59,8 @@ enum Failure {
     #[error(transparent)]
     Input(#[from] input::InputError),
     #[error(transparent)]
+    BootFiles(#[from] boot_files::BootFilesError),
+    #[error(transparent)]
     Qemu(#[from] QemuError),
 }
 
@@ -78,6 +82,10 @@ fn run() -> Result<u8, Failure> {
     let kernel = Kernel::parse(&bytes).map_err(|error| Failure::Image { path: elf.clone(), error })?;
     let image = write_image(&elf, "img", &kernel.image)?;
     let boot = Boot { elf, kernel, image, words };
+    let options = boot.options(&[])?;
+    if let Some(directory) = &options.into {
+        return boot.write_files(&options, directory).map(|()| 0);
+    }
     match &boot.kernel.expectations {
         Some(section) => boot.check(&Expectations::parse(section)?),
         None => boot.attached(),
@@ -152,15 +160,11 @@ impl Boot {
     }
 
     fn boot(&self, run: &[String], attached: bool) -> Result<(Outcome, Vec<OsString>), Failure> {
-        let here = std::env::current_dir().map_err(|error| Failure::File { path: ".".into(), error })?;
-        let options = Options::parse(run.iter().chain(&self.words), &here)?;
+        let options = self.options(run)?;
         if let Some(out) = &options.out {
             fs::create_dir_all(out).map_err(|error| Failure::File { path: out.clone(), error })?;
         }
-        let initrd = match &options.input {
-            Some(input) => Some(input::archive(input, &self.cache())?),
-            None => None,
-        };
+        let initrd = self.initrd(&options)?;
         let image = match options.offset {
             Some(offset) => write_image(&self.elf, &format!("{offset:x}.img"), &self.kernel.at_offset(offset))?,
             None => self.image.clone(),
@@ -176,10 +180,29 @@ impl Boot {
             None => (!options.gdb && (!attached || self.is_test())).then_some(TEST_TIMEOUT),
         };
         let terms = Terms { timeout, semihosting: options.semihosting, attached };
+        let here = here()?;
         let symbols = || Symbols::load(&self.elf, &here);
         let outcome =
             guest::run(Command::new(qemu::PROGRAM).args(&arguments), terms, symbols).map_err(QemuError::Start)?;
         Ok((outcome, arguments))
+    }
+
+    /// Puts what a boot loader needs into `directory`, and boots nothing.
+    fn write_files(&self, options: &Options, directory: &Path) -> Result<(), Failure> {
+        let initrd = self.initrd(options)?;
+        let command_line = options.command_line()?;
+        Ok(boot_files::write(directory, &self.kernel.image, initrd.as_deref(), &command_line)?)
+    }
+
+    /// What the words ask for, with those of `run` before the command line's.
+    fn options(&self, run: &[String]) -> Result<Options, Failure> {
+        Ok(Options::parse(run.iter().chain(&self.words), &here()?)?)
+    }
+
+    /// The packed input files, if there are any.
+    fn initrd(&self, options: &Options) -> Result<Option<PathBuf>, Failure> {
+        let archive = |input| input::archive(input, &self.cache());
+        Ok(options.input.as_ref().map(archive).transpose()?)
     }
 
     /// Whether cargo built it as a test: applications lie a directory higher.
@@ -193,6 +216,11 @@ impl Boot {
         let target = self.elf.ancestors().filter(marked).last();
         target.map_or_else(std::env::temp_dir, Path::to_path_buf).join("ashlar-input")
     }
+}
+
+/// Where relative paths start.
+fn here() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| Failure::File { path: ".".into(), error })
 }
 
 /// Says why a guest has no status, and how QEMU was started; returns the runner's status for it.
