@@ -114,7 +114,7 @@ struct Boot {
 impl Boot {
     /// Boots the kernel at the user's terminal; its status is the result.
     fn attached(&self) -> Result<u8, Failure> {
-        let (outcome, command) = self.boot(&[], true)?;
+        let (outcome, command) = self.boot(&[], None, true)?;
         match outcome.end {
             End::Status(status) => Ok(status),
             end => Ok(report(&end, &command)),
@@ -127,7 +127,7 @@ impl Boot {
         for run in &expectations.runs {
             let name = if run.is_empty() { "defaults".into() } else { run.join(" ") };
             let started = Instant::now();
-            let (outcome, command) = match self.boot(run, false) {
+            let (outcome, command) = match self.boot(run, expectations.until(), false) {
                 // Not every distribution's QEMU knows every board; where nobody reads the output, that is a failure.
                 Err(Failure::Qemu(error @ QemuError::Old { board: true, .. })) if std::env::var_os("CI").is_none() => {
                     println!("boot with {name} ... skipped: {error}");
@@ -136,11 +136,13 @@ impl Boot {
                 result => result?,
             };
             let mismatches = match outcome.end {
-                End::Status(status) => expectations.mismatches(status, &outcome.output),
+                End::Status(status) => expectations.mismatches(Some(status), &outcome.output),
+                End::Stopped => expectations.mismatches(None, &outcome.output),
                 _ => Vec::new(),
             };
             let end = outcome.end;
-            if matches!(end, End::Status(_)) && mismatches.is_empty() {
+            let ended = matches!(end, End::Status(_) | End::Stopped);
+            if ended && mismatches.is_empty() {
                 for line in outcome.output.lines().filter(|line| line.starts_with("test ")) {
                     println!("{line}");
                 }
@@ -152,20 +154,21 @@ impl Boot {
             for mismatch in mismatches {
                 println!("  {mismatch}");
             }
-            if !matches!(end, End::Status(_)) {
+            if !ended {
                 report(&end, &command);
             }
         }
         Ok(u8::from(failed))
     }
 
-    fn boot(&self, run: &[String], attached: bool) -> Result<(Outcome, Vec<OsString>), Failure> {
+    fn boot(&self, run: &[String], until: Option<&str>, attached: bool) -> Result<(Outcome, Vec<OsString>), Failure> {
         let options = self.options(run)?;
         if let Some(out) = &options.out {
             fs::create_dir_all(out).map_err(|error| Failure::File { path: out.clone(), error })?;
         }
         let initrd = self.initrd(&options)?;
         let image = match options.offset {
+            _ if options.elf => self.elf.clone(),
             Some(offset) => write_image(&self.elf, &format!("{offset:x}.img"), &self.kernel.at_offset(offset))?,
             None => self.image.clone(),
         };
@@ -179,7 +182,7 @@ impl Boot {
             Some(Timeout::Never) => None,
             None => (!options.gdb && (!attached || self.is_test())).then_some(TEST_TIMEOUT),
         };
-        let terms = Terms { timeout, semihosting: options.semihosting, attached };
+        let terms = Terms { timeout, until, semihosting: options.semihosting, attached };
         let here = here()?;
         let symbols = || Symbols::load(&self.elf, &here);
         let outcome =
@@ -227,6 +230,7 @@ fn here() -> Result<PathBuf, Failure> {
 fn report(end: &End, arguments: &[OsString]) -> u8 {
     let status = match end {
         End::Status(status) => *status,
+        End::Stopped => 0,
         End::Timeout(timeout) => {
             eprintln!(
                 "ashlar-runner: the guest ran past its timeout of {} s and was ended (timeout=SECONDS changes it, 0 \
