@@ -7,7 +7,9 @@
 //! firmware does: with the word [`MARK`] in the text, nothing before it is read.
 #![forbid(unsafe_code)]
 
+use crate::mm::address::PAGE_SIZE;
 use crate::mm::huge::{KNOBS, PolicyError, Settings};
+use crate::platform::machine::LINEAR_REACH;
 use arrayvec::ArrayVec;
 use core::fmt;
 use log::LevelFilter;
@@ -48,6 +50,7 @@ pub const KEYS: &[Key] = &[
         // Whether there is such a one is for who reads the tree.
         set: |_, value| !value.is_empty(),
     },
+    Key { name: "mem", allowed: "4K to 384G", set: |arguments, value| store(&mut arguments.mem, size(value)) },
     Key {
         name: "at_exit",
         allowed: "off, reset",
@@ -78,6 +81,8 @@ pub struct Arguments<'a> {
     pub reset: bool,
     /// How many cores run at most, the one that boots included. `maxcpus=`, default all there are.
     pub maxcpus: usize,
+    /// How much RAM is used at most, in bytes. `mem=`, default all there is.
+    pub mem: u64,
     /// Directory of the host for output files. `out=`.
     pub out: Option<&'a str>,
     /// What could not be understood; past the first 8 they are dropped.
@@ -156,6 +161,7 @@ impl<'a> Arguments<'a> {
             overcommit: false,
             reset: false,
             maxcpus: usize::MAX,
+            mem: u64::MAX,
             out: None,
             warnings: ArrayVec::new(),
         };
@@ -217,6 +223,21 @@ fn one_of<const N: usize>(value: &str, allowed: [&str; N]) -> Option<usize> {
 fn count(value: &str) -> Option<usize> {
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
     value.parse().ok().filter(|count| is_number && (1..=512).contains(count))
+}
+
+/// Bytes, or with `K`, `M` or `G` after them as many KiB, MiB or GiB.
+fn size(value: &str) -> Option<u64> {
+    let digits = value.trim_end_matches(['K', 'k', 'M', 'm', 'G', 'g']);
+    let shift = match &value[digits.len()..] {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" | "m" => 20,
+        "G" | "g" => 30,
+        _ => return None,
+    };
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let bytes = digits.parse::<u64>().ok()?.checked_mul(1 << shift)?;
+    Some(bytes).filter(|bytes| is_number && (PAGE_SIZE as u64..=LINEAR_REACH.0).contains(bytes))
 }
 
 /// The words of `text`.

@@ -7,18 +7,21 @@
 //! could not be started or ended without a status.
 #![forbid(unsafe_code)]
 
+mod board;
 mod boot_files;
 mod expect;
 mod guest;
 mod image;
 mod input;
 mod qemu;
+mod schedule;
 mod symbols;
 mod words;
 
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -58,6 +61,14 @@ enum Failure {
     Words(#[from] words::WordError),
     #[error(transparent)]
     Input(#[from] input::InputError),
+    #[error("{} is missing: run tools/setup --boards, which brings it", .0.display())]
+    NoTree(PathBuf),
+    #[error("{} is missing: tools/fetch u-boot brings it", .0.display())]
+    NoLoader(PathBuf),
+    #[error(transparent)]
+    Lack(#[from] board::Lack),
+    #[error("its device tree is for machine={machine}")]
+    Tree { machine: String },
     #[error(transparent)]
     BootFiles(#[from] boot_files::BootFilesError),
     #[error(transparent)]
@@ -81,10 +92,10 @@ fn run() -> Result<u8, Failure> {
     let bytes = fs::read(&elf).map_err(|error| Failure::File { path: elf.clone(), error })?;
     let kernel = Kernel::parse(&bytes).map_err(|error| Failure::Image { path: elf.clone(), error })?;
     let image = write_image(&elf, "img", &kernel.image)?;
-    let boot = Boot { elf, kernel, image, words };
-    let options = boot.options(&[])?;
-    if let Some(directory) = &options.into {
-        return boot.write_files(&options, directory).map(|()| 0);
+    let here = std::env::current_dir().map_err(|error| Failure::File { path: ".".into(), error })?;
+    let boot = Boot { elf, kernel, image, words, here };
+    if let Some(directory) = &boot.options(&[])?.into {
+        return boot.write_files(directory).map(|()| 0);
     }
     match &boot.kernel.expectations {
         Some(section) => boot.check(&Expectations::parse(section)?),
@@ -109,60 +120,131 @@ struct Boot {
     image: PathBuf,
     /// The words from the command line.
     words: Vec<String>,
+    /// The directory that this process is in.
+    here: PathBuf,
+}
+
+/// One boot, ready to start.
+struct Plan {
+    /// QEMU's.
+    arguments: Vec<OsString>,
+    terms: Terms<'static>,
+    waits_for_debugger: bool,
+    /// Others may run beside it.
+    shares: bool,
+}
+
+/// Why a boot is left out that can't be had here; any other failure is the file's.
+fn skipped(failure: Failure) -> Result<Result<Plan, Failure>, Failure> {
+    match failure {
+        // Not every distribution's QEMU knows every board; where nobody reads the output, that is a failure.
+        Failure::Qemu(QemuError::Old { board: true, .. }) if std::env::var_os("CI").is_none() => Ok(Err(failure)),
+        Failure::Lack(_) | Failure::Tree { .. } => Ok(Err(failure)),
+        _ => Err(failure),
+    }
+}
+
+/// Prints what came of a boot; whether it is what was expected.
+fn tell(name: &str, plan: &Plan, outcome: &Outcome, took: Duration, expectations: &Expectations) -> bool {
+    let Outcome { end, output, said } = outcome;
+    let mismatches = match end {
+        End::Status(status) => expectations.mismatches(Some(*status), output),
+        End::Stopped => expectations.mismatches(None, output),
+        _ => Vec::new(),
+    };
+    let ended = matches!(end, End::Status(_) | End::Stopped);
+    if ended && mismatches.is_empty() {
+        for line in output.lines().filter(|line| line.starts_with("test ")) {
+            println!("{line}");
+        }
+        println!("boot with {name} ... ok ({:.1} s)", took.as_secs_f32());
+        return true;
+    }
+    for text in [output, said].map(|text| text.trim_end()).iter().filter(|text| !text.is_empty()) {
+        println!("{text}");
+    }
+    println!("boot with {name} ... FAILED");
+    for mismatch in mismatches {
+        println!("  {mismatch}");
+    }
+    if !ended {
+        report(end, &plan.arguments);
+    }
+    false
 }
 
 impl Boot {
     /// Boots the kernel at the user's terminal; its status is the result.
     fn attached(&self) -> Result<u8, Failure> {
-        let (outcome, command) = self.boot(&[], None, true)?;
-        match outcome.end {
+        let plan = self.plan(&[], true)?;
+        match self.run(&plan, None)?.end {
             End::Status(status) => Ok(status),
-            end => Ok(report(&end, &command)),
+            end => Ok(report(&end, &plan.arguments)),
         }
     }
 
-    /// Boots the kernel as often as its expectations say; 0 if all came out as expected.
+    /// Boots the kernel as often as its expectations say; 0 if all came out as expected. Boots of a single core go side by
+    /// side, one for each of the host's.
     fn check(&self, expectations: &Expectations) -> Result<u8, Failure> {
-        let mut failed = false;
+        let mut boots = Vec::new();
         for run in &expectations.runs {
             let name = if run.is_empty() { "defaults".into() } else { run.join(" ") };
-            let started = Instant::now();
-            let (outcome, command) = match self.boot(run, expectations.until(), false) {
-                // Not every distribution's QEMU knows every board; where nobody reads the output, that is a failure.
-                Err(Failure::Qemu(error @ QemuError::Old { board: true, .. })) if std::env::var_os("CI").is_none() => {
-                    println!("boot with {name} ... skipped: {error}");
-                    continue;
+            boots.push((name, self.plan(run, false).map_or_else(skipped, |plan| Ok(Ok(plan)))?));
+        }
+        let (mut failed, mut ran, mut failure) = (false, false, None);
+        let at_once = std::thread::available_parallelism().map_or(1, NonZero::get);
+        schedule::run(
+            &boots,
+            at_once,
+            |(_, plan)| plan.as_ref().map_or(true, |plan| plan.shares),
+            |(_, plan)| {
+                let started = Instant::now();
+                plan.as_ref().ok().map(|plan| (self.run(plan, expectations.until()), started.elapsed()))
+            },
+            |(name, plan), result| match (plan, result) {
+                (Ok(plan), Some((Ok(outcome), took))) => {
+                    ran = true;
+                    failed |= !tell(name, plan, &outcome, took, expectations);
                 }
-                result => result?,
-            };
-            let mismatches = match outcome.end {
-                End::Status(status) => expectations.mismatches(Some(status), &outcome.output),
-                End::Stopped => expectations.mismatches(None, &outcome.output),
-                _ => Vec::new(),
-            };
-            let end = outcome.end;
-            let ended = matches!(end, End::Status(_) | End::Stopped);
-            if ended && mismatches.is_empty() {
-                for line in outcome.output.lines().filter(|line| line.starts_with("test ")) {
-                    println!("{line}");
-                }
-                println!("boot with {name} ... ok ({:.1} s)", started.elapsed().as_secs_f32());
-                continue;
-            }
-            failed = true;
-            println!("{}\nboot with {name} ... FAILED", outcome.output.trim_end());
-            for mismatch in mismatches {
-                println!("  {mismatch}");
-            }
-            if !ended {
-                report(&end, &command);
-            }
+                (_, Some((Err(error), _))) => failure = Some(error),
+                (Err(why), _) => println!("boot with {name} ... skipped: {why}"),
+                (Ok(_), None) => {}
+            },
+        );
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        if !ran {
+            println!("nothing of {} could be run: every boot was skipped", self.elf.display());
         }
         Ok(u8::from(failed))
     }
 
-    fn boot(&self, run: &[String], until: Option<&str>, attached: bool) -> Result<(Outcome, Vec<OsString>), Failure> {
-        let options = self.options(run)?;
+    /// What booting with `run` and the words from the command line takes.
+    fn plan(&self, run: &[String], attached: bool) -> Result<Plan, Failure> {
+        let mut options = self.options(run)?;
+        if let Some(board) = board::find(&options.machine) {
+            board.check(&options)?;
+            if options.device_tree.is_none() {
+                let tree = self.target_directory().join("boards").join(board.tree);
+                if !tree.exists() {
+                    return Err(Failure::NoTree(tree));
+                }
+                options.device_tree = Some(tree);
+            }
+        }
+        if options.loader.as_ref().is_some_and(|loader| *loader == self.here.join("u-boot")) {
+            let loader = self.target_directory().join("boards/u-boot.bin");
+            if !loader.exists() {
+                return Err(Failure::NoLoader(loader));
+            }
+            options.loader = Some(loader);
+        }
+        // A line that brings a tree is about the machine that the tree is of.
+        let meant = Options::parse(run, &self.here)?;
+        if meant.device_tree.is_some() && meant.machine != options.machine {
+            return Err(Failure::Tree { machine: meant.machine });
+        }
         if let Some(out) = &options.out {
             fs::create_dir_all(out).map_err(|error| Failure::File { path: out.clone(), error })?;
         }
@@ -174,37 +256,45 @@ impl Boot {
         };
         let arguments = qemu::arguments(&options, &image, initrd.as_deref())?;
         qemu::check_version(&options.machine)?;
-        if options.gdb {
-            eprintln!("waiting for a debugger: gdb-multiarch {} -ex 'target remote :1234'", self.elf.display());
-        }
         let timeout = match options.timeout {
             Some(Timeout::After(timeout)) => Some(timeout),
             Some(Timeout::Never) => None,
             None => (!options.gdb && (!attached || self.is_test())).then_some(TEST_TIMEOUT),
         };
-        let terms = Terms { timeout, until, semihosting: options.semihosting, attached };
-        let here = here()?;
-        let symbols = || Symbols::load(&self.elf, &here);
+        Ok(Plan {
+            arguments,
+            terms: Terms { timeout, until: None, semihosting: options.semihosting, attached },
+            waits_for_debugger: options.gdb,
+            // Several cores have the host for themselves; there is one port for debuggers, and one file of a name.
+            shares: options.cores_at_start() == 1 && !options.gdb && options.out.is_none(),
+        })
+    }
+
+    fn run(&self, plan: &Plan, until: Option<&str>) -> Result<Outcome, Failure> {
+        if plan.waits_for_debugger {
+            eprintln!("waiting for a debugger: gdb-multiarch {} -ex 'target remote :1234'", self.elf.display());
+        }
+        let symbols = || Symbols::load(&self.elf, &self.here);
         let outcome =
-            guest::run(Command::new(qemu::PROGRAM).args(&arguments), terms, symbols).map_err(QemuError::Start)?;
-        Ok((outcome, arguments))
+            guest::run(Command::new(qemu::PROGRAM).args(&plan.arguments), Terms { until, ..plan.terms }, symbols);
+        Ok(outcome.map_err(QemuError::Start)?)
     }
 
     /// Puts what a boot loader needs into `directory`, and boots nothing.
-    fn write_files(&self, options: &Options, directory: &Path) -> Result<(), Failure> {
-        let initrd = self.initrd(options)?;
-        let command_line = options.command_line()?;
-        Ok(boot_files::write(directory, &self.kernel.image, initrd.as_deref(), &command_line)?)
+    fn write_files(&self, directory: &Path) -> Result<(), Failure> {
+        let options = self.options(&[])?;
+        let initrd = self.initrd(&options)?;
+        Ok(boot_files::write(directory, &self.kernel.image, initrd.as_deref(), &options.command_line()?)?)
     }
 
     /// What the words ask for, with those of `run` before the command line's.
     fn options(&self, run: &[String]) -> Result<Options, Failure> {
-        Ok(Options::parse(run.iter().chain(&self.words), &here()?)?)
+        Ok(Options::parse(run.iter().chain(&self.words), &self.here)?)
     }
 
     /// The packed input files, if there are any.
     fn initrd(&self, options: &Options) -> Result<Option<PathBuf>, Failure> {
-        let archive = |input| input::archive(input, &self.cache());
+        let archive = |input| input::archive(input, &self.target_directory().join("ashlar-input"));
         Ok(options.input.as_ref().map(archive).transpose()?)
     }
 
@@ -213,17 +303,12 @@ impl Boot {
         self.elf.parent().is_some_and(|parent| parent.ends_with("deps"))
     }
 
-    /// Where packed input is kept: in the target directory, which cargo marks by a file.
-    fn cache(&self) -> PathBuf {
+    /// The target directory, which cargo marks by a file; packed input and the boards' trees are kept there.
+    fn target_directory(&self) -> PathBuf {
         let marked = |directory: &&Path| directory.join("CACHEDIR.TAG").exists();
         let target = self.elf.ancestors().filter(marked).last();
-        target.map_or_else(std::env::temp_dir, Path::to_path_buf).join("ashlar-input")
+        target.map_or_else(std::env::temp_dir, Path::to_path_buf)
     }
-}
-
-/// Where relative paths start.
-fn here() -> Result<PathBuf, Failure> {
-    std::env::current_dir().map_err(|error| Failure::File { path: ".".into(), error })
 }
 
 /// Says why a guest has no status, and how QEMU was started; returns the runner's status for it.
