@@ -2,11 +2,13 @@
 //! `aarch64-unknown-none`.
 //!
 //! [`words::Options`] lists the words that describe the machine; all others are boot arguments for the guest. A
-//! kernel that carries expectations ([`expect`]) is booted and checked as they say. The runner's own statuses: 124
-//! for a guest that ran past its timeout, 125 for one that could not be started or ended without a status.
+//! kernel that carries expectations ([`expect`]) is booted and checked as they say. With `into=DIR` nothing is booted:
+//! [`boot_files`] are written. The runner's own statuses: 124 for a guest that ran past its timeout, 125 for one that
+//! could not be started or ended without a status.
 #![forbid(unsafe_code)]
 
 mod board;
+mod boot_files;
 mod expect;
 mod guest;
 mod image;
@@ -70,6 +72,8 @@ enum Failure {
     #[error("its device tree is for machine={machine}")]
     Tree { machine: String },
     #[error(transparent)]
+    BootFiles(#[from] boot_files::BootFilesError),
+    #[error(transparent)]
     Qemu(#[from] QemuError),
 }
 
@@ -92,6 +96,9 @@ fn run() -> Result<u8, Failure> {
     let image = write_image(&elf, "img", &kernel.image)?;
     let here = std::env::current_dir().map_err(|error| Failure::File { path: ".".into(), error })?;
     let boot = Boot { elf, kernel, image, words, here };
+    if let Some(directory) = &boot.options(&[])?.into {
+        return boot.write_files(directory).map(|()| 0);
+    }
     match &boot.kernel.expectations {
         Some(section) => boot.check(&Expectations::parse(section)?),
         None => boot.attached(),
@@ -217,7 +224,7 @@ impl Boot {
 
     /// What booting with `run` and the words from the command line takes.
     fn plan(&self, run: &[String], attached: bool) -> Result<Plan, Failure> {
-        let mut options = Options::parse(run.iter().chain(&self.words), &self.here)?;
+        let mut options = self.options(run)?;
         if let Some(board) = board::find(&options.machine) {
             board.check(&options)?;
             if options.device_tree.is_none() {
@@ -251,10 +258,7 @@ impl Boot {
         if let Some(out) = &options.out {
             fs::create_dir_all(out).map_err(|error| Failure::File { path: out.clone(), error })?;
         }
-        let initrd = match &options.input {
-            Some(input) => Some(input::archive(input, &self.target_directory().join("ashlar-input"))?),
-            None => None,
-        };
+        let initrd = self.initrd(&options)?;
         let image = match options.offset {
             _ if options.elf => self.elf.clone(),
             Some(offset) => write_image(&self.elf, &format!("{offset:x}.img"), &self.kernel.at_offset(offset))?,
@@ -284,6 +288,24 @@ impl Boot {
         let outcome =
             guest::run(Command::new(qemu::PROGRAM).args(&plan.arguments), Terms { until, ..plan.terms }, symbols);
         Ok(outcome.map_err(QemuError::Start)?)
+    }
+
+    /// Puts what a boot loader needs into `directory`, and boots nothing.
+    fn write_files(&self, directory: &Path) -> Result<(), Failure> {
+        let options = self.options(&[])?;
+        let initrd = self.initrd(&options)?;
+        Ok(boot_files::write(directory, &self.kernel.image, initrd.as_deref(), &options.command_line()?)?)
+    }
+
+    /// What the words ask for, with those of `run` before the command line's.
+    fn options(&self, run: &[String]) -> Result<Options, Failure> {
+        Ok(Options::parse(run.iter().chain(&self.words), &self.here)?)
+    }
+
+    /// The packed input files, if there are any.
+    fn initrd(&self, options: &Options) -> Result<Option<PathBuf>, Failure> {
+        let archive = |input| input::archive(input, &self.target_directory().join("ashlar-input"));
+        Ok(options.input.as_ref().map(archive).transpose()?)
     }
 
     /// Whether cargo built it as a test: applications lie a directory higher.

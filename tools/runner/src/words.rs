@@ -34,6 +34,8 @@ pub struct Options {
     pub input: Option<Input>,
     /// `out=`: an absolute path of the host's, for the guest's output files.
     pub out: Option<PathBuf>,
+    /// `into=`: a directory for the files that a boot loader needs, in place of a boot.
+    pub into: Option<PathBuf>,
     /// `dtb=`: a device tree to use in place of QEMU's own.
     pub device_tree: Option<PathBuf>,
     /// `timeout=`. `None` leaves it to the runner.
@@ -101,6 +103,7 @@ impl Default for Options {
             gic: None,
             input: None,
             out: None,
+            into: None,
             device_tree: None,
             timeout: None,
             icount: false,
@@ -160,6 +163,8 @@ impl Options {
                 "input" => return Err(wrong("a file, a directory, or `default`")),
                 "out" if !value.is_empty() => options.out = Some(directory.join(value)),
                 "out" => return Err(wrong("a directory")),
+                "into" if !value.is_empty() => options.into = Some(directory.join(value)),
+                "into" => return Err(wrong("a directory")),
                 "dtb" if !value.is_empty() => options.device_tree = Some(directory.join(value)),
                 "dtb" => return Err(wrong("a device tree's file")),
                 "timeout" => {
@@ -304,8 +309,9 @@ mod tests {
 
     #[test]
     fn paths_start_at_the_directory() {
-        let options = parse("input=texts out=results dtb=/a/b.dtb").unwrap();
+        let options = parse("input=texts out=results into=card dtb=/a/b.dtb").unwrap();
         assert_eq!(options.input, Some(Input::Path("/here/texts".into())));
+        assert_eq!(options.into, Some("/here/card".into()));
         assert_eq!(options.device_tree, Some("/a/b.dtb".into()));
         assert_eq!(options.command_line().unwrap(), "semihosting=on out=/here/results");
         assert_eq!(parse("input=default").unwrap().input, Some(Input::Default));
@@ -313,9 +319,18 @@ mod tests {
 
     #[test]
     fn wrong_values_are_named() {
-        for word in
-            ["memory=1Q", "memory=0", "memory=100", "offset=6K", "cores=0", "el=3", "gic=x", "icount=yes", "timeout=-1"]
-        {
+        for word in [
+            "memory=1Q",
+            "memory=0",
+            "memory=100",
+            "offset=6K",
+            "cores=0",
+            "el=3",
+            "gic=x",
+            "into=",
+            "icount=yes",
+            "timeout=-1",
+        ] {
             let error = parse(word).unwrap_err();
             assert!(error.to_string().starts_with(&format!("`{word}`: want ")), "{error}");
         }
