@@ -1,13 +1,11 @@
-//! Without semihosting the machine's last line says its status, and it turns itself off.
+//! Without semihosting the machine's last line says its status, and it turns itself off: a reset would boot it again.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 ashlar_test::expect!(
-    "run semihosting=off",
-    "run semihosting=off el=2",
-    "run semihosting=off at_exit=reset",
-    "run semihosting=off at_exit=reset el=2",
-    "run semihosting=off machine=raspi4b dtb=tests/data/pi4.dtb",
-    "run semihosting=off machine=raspi4b dtb=tests/data/pi4.dtb at_exit=reset",
+    "run semihosting=off qemu=\"-action reboot=reset\"",
+    "run semihosting=off qemu=\"-action reboot=reset\" el=2",
+    "run semihosting=off qemu=\"-action reboot=reset\" machine=raspi4b dtb=tests/data/pi4.dtb",
+    "run semihosting=off machine=raspi4b dtb=tests/data/pi4.dtb console=serial1",
     "output test result: ok",
     "output ashlar: exit 0"
 );
