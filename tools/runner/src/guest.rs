@@ -14,6 +14,8 @@ use crate::symbols::Symbols;
 
 /// What QEMU gets to end by itself, once told to.
 const GRACE: Duration = Duration::from_secs(5);
+/// What a guest gets that has said what it was run until, to say what it should not.
+const MOMENT: Duration = Duration::from_millis(300);
 
 /// How a guest ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +46,7 @@ pub struct Outcome {
 pub struct Terms<'a> {
     /// It is ended after this long.
     pub timeout: Option<Duration>,
-    /// It is ended when it has said this.
+    /// It is ended in a moment when it has said this.
     pub until: Option<&'a str>,
     /// Its exit status is QEMU's.
     pub semihosting: bool,
@@ -60,7 +62,7 @@ pub fn run(command: &mut Command, terms: Terms<'_>, symbols: impl Fn() -> Option
     let input = if terms.attached { Stdio::inherit() } else { Stdio::null() };
     let errors = if terms.attached { Stdio::inherit() } else { Stdio::piped() };
     let mut child = command.stdin(input).stdout(Stdio::piped()).stderr(errors).spawn()?;
-    let deadline = terms.timeout.map(|timeout| Instant::now() + timeout);
+    let mut deadline = terms.timeout.map(|timeout| Instant::now() + timeout);
     let chunks = read_in_background(child.stdout.take());
     let errors = read_in_background(child.stderr.take());
     let mut console = Console::new(symbols);
@@ -74,14 +76,14 @@ pub fn run(command: &mut Command, terms: Terms<'_>, symbols: impl Fn() -> Option
                     stdout.write_all(&text)?;
                     stdout.flush()?;
                 }
-                if terms.until.is_some_and(|text| console.has(text)) {
+                if !stopped && terms.until.is_some_and(|text| console.has(text)) {
                     stopped = true;
-                    break;
+                    deadline = Some(Instant::now() + MOMENT);
                 }
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                timed_out = true;
+                timed_out = !stopped;
                 break;
             }
         }
@@ -246,9 +248,13 @@ mod tests {
     #[test]
     fn a_guest_that_stays_on_is_ended_when_it_has_said_so() {
         let terms = Terms { timeout: None, until: Some("no further"), semihosting: false, attached: false };
-        let script = "printf 'and no '; printf further; exec sleep 60";
-        let outcome = run(Command::new("sh").args(["-c", script]), terms, || None).unwrap();
-        assert_eq!((outcome.end, outcome.output.as_str()), (End::Stopped, "and no further"));
+        for (script, output) in [
+            ("printf 'and no '; printf further; exec sleep 60", "and no further"),
+            ("printf 'no further'; sleep 0.1; echo '?'; exec sleep 60", "no further?\n"),
+        ] {
+            let outcome = run(Command::new("sh").args(["-c", script]), terms, || None).unwrap();
+            assert_eq!((outcome.end, outcome.output.as_str()), (End::Stopped, output));
+        }
     }
 
     #[test]
