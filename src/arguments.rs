@@ -38,10 +38,11 @@ pub const KEYS: &[Key] = &[
         allowed: "on, off",
         set: |arguments, value| store(&mut arguments.overcommit, switch(value)),
     },
+    Key { name: "maxcpus", allowed: "1 to 512", set: |arguments, value| store(&mut arguments.maxcpus, count(value)) },
     Key {
-        name: "maxcpus",
-        allowed: "1 to 512",
-        set: |arguments, value| store(&mut arguments.maxcpus, count(value)),
+        name: "begin",
+        allowed: "a word of the host's",
+        set: |arguments, value| store(&mut arguments.begin, (!value.is_empty()).then_some(Some(value))),
     },
     Key {
         name: "out",
@@ -65,6 +66,9 @@ pub struct Arguments<'a> {
     pub overcommit: bool,
     /// How many cores run at most, the one that boots included. `maxcpus=`, default all there are.
     pub maxcpus: usize,
+    /// What the first line says, `ashlar: begin …`: by it the host knows this boot from an earlier one. `begin=`, default
+    /// none, and no such line.
+    pub begin: Option<&'a str>,
     /// Directory of the host for output files. `out=`.
     pub out: Option<&'a str>,
     /// What could not be understood; past the first 8 they are dropped.
@@ -141,6 +145,7 @@ impl<'a> Arguments<'a> {
             policy: Settings::DEFAULT,
             overcommit: false,
             maxcpus: usize::MAX,
+            begin: None,
             out: None,
             warnings: ArrayVec::new(),
         };

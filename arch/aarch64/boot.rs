@@ -48,6 +48,9 @@ extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr) -> ! {
     let arguments = Arguments::parse(machine.bootargs);
     power::configure(machine.psci, arguments.semihosting);
     install_console(&machine);
+    if let Some(word) = arguments.begin {
+        println!("ashlar: begin {word}");
+    }
     install_rtc(&machine);
     console::start_log(arguments.log);
     let arguments = arguments.install();
