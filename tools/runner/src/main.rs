@@ -1,4 +1,4 @@
-//! `ashlar-runner ELF [WORD…]`: boots a kernel under QEMU and ends with its status. Cargo's runner for
+//! `ashlar-runner ELF [WORD…]`: boots a kernel under QEMU, or on a board, and ends with its status. Cargo's runner for
 //! `aarch64-unknown-none`.
 //!
 //! [`words::Options`] lists the words that describe the machine; all others are boot arguments for the guest. A
@@ -11,6 +11,7 @@ mod guest;
 mod image;
 mod input;
 mod qemu;
+mod serial;
 mod symbols;
 mod words;
 
@@ -27,6 +28,7 @@ use crate::expect::Expectations;
 use crate::guest::{End, Outcome, Terms};
 use crate::image::Kernel;
 use crate::qemu::QemuError;
+use crate::serial::{Board, SerialError};
 use crate::symbols::Symbols;
 use crate::words::{Options, Timeout};
 
@@ -58,6 +60,8 @@ enum Failure {
     Input(#[from] input::InputError),
     #[error(transparent)]
     Qemu(#[from] QemuError),
+    #[error(transparent)]
+    Serial(#[from] SerialError),
 }
 
 fn main() -> ExitCode {
@@ -106,10 +110,10 @@ struct Boot {
 impl Boot {
     /// Boots the kernel at the user's terminal; its status is the result.
     fn attached(&self) -> Result<u8, Failure> {
-        let (outcome, command) = self.boot(&[], true)?;
+        let (outcome, notes) = self.boot(&[], true)?;
         match outcome.end {
             End::Status(status) => Ok(status),
-            end => Ok(report(&end, &command)),
+            end => Ok(report(&end, &notes)),
         }
     }
 
@@ -118,8 +122,12 @@ impl Boot {
         let mut failed = false;
         for run in &expectations.runs {
             let name = if run.is_empty() { "defaults".into() } else { run.join(" ") };
+            if let Some(lack) = self.lack(run)? {
+                println!("boot with {name} ... skipped: {lack}");
+                continue;
+            }
             let started = Instant::now();
-            let (outcome, command) = match self.boot(run, false) {
+            let (outcome, notes) = match self.boot(run, false) {
                 // Not every distribution's QEMU knows every board; where nobody reads the output, that is a failure.
                 Err(Failure::Qemu(error @ QemuError::Old { board: true, .. })) if std::env::var_os("CI").is_none() => {
                     println!("boot with {name} ... skipped: {error}");
@@ -145,15 +153,22 @@ impl Boot {
                 println!("  {mismatch}");
             }
             if !matches!(end, End::Status(_)) {
-                report(&end, &command);
+                report(&end, &notes);
             }
         }
         Ok(u8::from(failed))
     }
 
-    fn boot(&self, run: &[String], attached: bool) -> Result<(Outcome, Vec<OsString>), Failure> {
-        let here = std::env::current_dir().map_err(|error| Failure::File { path: ".".into(), error })?;
-        let options = Options::parse(run.iter().chain(&self.words), &here)?;
+    /// What `run` asks for that a board does not have, if it would be booted on one.
+    fn lack(&self, run: &[String]) -> Result<Option<serial::Lack>, Failure> {
+        let options = Options::parse(run.iter().chain(&self.words), &here()?)?;
+        Ok(if options.is_board() { serial::lack(run) } else { None })
+    }
+
+    /// Boots the kernel with the words of `run` and the command line's; how it ended, and how it was started.
+    fn boot(&self, run: &[String], attached: bool) -> Result<(Outcome, String), Failure> {
+        let here = here()?;
+        let mut options = Options::parse(run.iter().chain(&self.words), &here)?;
         if let Some(out) = &options.out {
             fs::create_dir_all(out).map_err(|error| Failure::File { path: out.clone(), error })?;
         }
@@ -161,6 +176,23 @@ impl Boot {
             Some(input) => Some(input::archive(input, &self.cache())?),
             None => None,
         };
+        let timeout = match options.timeout {
+            Some(Timeout::After(timeout)) => Some(timeout),
+            Some(Timeout::Never) => None,
+            None => (!options.gdb && (!attached || self.is_test())).then_some(TEST_TIMEOUT),
+        };
+        let symbols = || Symbols::load(&self.elf, &here);
+        if options.is_board() {
+            if let Some(lack) = serial::lack(&self.words) {
+                return Err(SerialError::from(lack).into());
+            }
+            // A test that says nothing else is made for one core, as `virt` has.
+            options.cores = options.cores.or((!attached).then_some(1));
+            let terms = serial::Terms { timeout, attached };
+            let board = Board::new(&options)?;
+            let ended = board.run(&options, &self.kernel.image, initrd.as_deref(), terms, symbols)?;
+            return Ok((ended.outcome, ended.notes));
+        }
         let image = match options.offset {
             Some(offset) => write_image(&self.elf, &format!("{offset:x}.img"), &self.kernel.at_offset(offset))?,
             None => self.image.clone(),
@@ -170,16 +202,11 @@ impl Boot {
         if options.gdb {
             eprintln!("waiting for a debugger: gdb-multiarch {} -ex 'target remote :1234'", self.elf.display());
         }
-        let timeout = match options.timeout {
-            Some(Timeout::After(timeout)) => Some(timeout),
-            Some(Timeout::Never) => None,
-            None => (!options.gdb && (!attached || self.is_test())).then_some(TEST_TIMEOUT),
-        };
         let terms = Terms { timeout, semihosting: options.semihosting, attached };
-        let symbols = || Symbols::load(&self.elf, &here);
         let outcome =
             guest::run(Command::new(qemu::PROGRAM).args(&arguments), terms, symbols).map_err(QemuError::Start)?;
-        Ok((outcome, arguments))
+        let words: Vec<_> = arguments.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
+        Ok((outcome, format!("it was started as {} {}", qemu::PROGRAM, words.join(" "))))
     }
 
     /// Whether cargo built it as a test: applications lie a directory higher.
@@ -195,8 +222,13 @@ impl Boot {
     }
 }
 
-/// Says why a guest has no status, and how QEMU was started; returns the runner's status for it.
-fn report(end: &End, arguments: &[OsString]) -> u8 {
+/// Where relative paths start.
+fn here() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| Failure::File { path: ".".into(), error })
+}
+
+/// Says why a guest has no status, and how it was started; returns the runner's status for it.
+fn report(end: &End, notes: &str) -> u8 {
     let status = match end {
         End::Status(status) => *status,
         End::Timeout(timeout) => {
@@ -212,8 +244,7 @@ fn report(end: &End, arguments: &[OsString]) -> u8 {
             FAILED
         }
     };
-    let words: Vec<_> = arguments.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
-    eprintln!("ashlar-runner: it was started as {} {}", qemu::PROGRAM, words.join(" "));
+    eprintln!("ashlar-runner: {notes}");
     status
 }
 

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+/// The machine that is no emulator: a board at a serial port.
+pub const BOARD: &str = "serial";
+
 /// What the words of one boot ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// `machine=`: QEMU's name of the machine.
+    /// `machine=`: QEMU's name of the machine, or [`BOARD`].
     pub machine: String,
     /// `memory=`, in bytes; a multiple of 1 KiB. `None` is the machine's default.
     pub memory: Option<u64>,
@@ -39,6 +42,14 @@ pub struct Options {
     pub semihosting: bool,
     /// `qemu="…"`: further arguments for QEMU.
     pub qemu: Vec<String>,
+    /// `port=`: the serial port that a board's console is at.
+    pub port: Option<PathBuf>,
+    /// `baud=`: that port's rate.
+    pub baud: u32,
+    /// `boot=`: the directory that a board boots from.
+    pub boot: Option<PathBuf>,
+    /// `reset="…"`: the shell's command that makes a board start anew.
+    pub reset: Option<String>,
     /// Words for the guest.
     pub boot_arguments: Vec<String>,
 }
@@ -98,6 +109,10 @@ impl Default for Options {
             gdb: false,
             semihosting: true,
             qemu: Vec::new(),
+            port: None,
+            baud: 115_200,
+            boot: None,
+            reset: None,
             boot_arguments: Vec::new(),
         }
     }
@@ -155,11 +170,29 @@ impl Options {
                 "gdb" => options.gdb = on_or_off()?,
                 "semihosting" => options.semihosting = on_or_off()?,
                 "qemu" => options.qemu.extend(value.split_whitespace().map(String::from)),
+                "port" if !value.is_empty() => options.port = Some(directory.join(value)),
+                "port" => return Err(wrong("a serial port's path")),
+                "baud" => {
+                    let baud = value.parse().ok().filter(|baud| *baud != 0);
+                    options.baud = baud.ok_or_else(|| wrong("a rate, such as 115200"))?;
+                }
+                "boot" if !value.is_empty() => options.boot = Some(directory.join(value)),
+                "boot" => return Err(wrong("the directory that the board boots from")),
+                "reset" if !value.trim().is_empty() => options.reset = Some(value.into()),
+                "reset" => return Err(wrong("a command for the shell")),
                 "thp" => options.boot_arguments.push(format!("transparent_hugepage={value}")),
                 _ => options.boot_arguments.push(word.clone()),
             }
         }
+        if options.is_board() {
+            options.semihosting = false;
+        }
         Ok(options)
+    }
+
+    /// Whether the guest runs on hardware, which nobody can ask for another processor or other memory.
+    pub fn is_board(&self) -> bool {
+        self.machine == BOARD
     }
 
     /// The guest's boot arguments as one line.
@@ -279,10 +312,32 @@ mod tests {
     }
 
     #[test]
+    fn a_board_has_a_port_and_no_host() {
+        let options = parse(r#"port=/dev/ttyUSB0 boot=card reset="plug off; plug on" a=b machine=serial"#).unwrap();
+        assert_eq!((options.port, options.boot), (Some("/dev/ttyUSB0".into()), Some("/here/card".into())));
+        assert_eq!((options.baud, options.reset.as_deref()), (115_200, Some("plug off; plug on")));
+        assert!(!options.semihosting);
+        assert_eq!(options.boot_arguments, ["a=b"]);
+        assert_eq!(parse("baud=9600").unwrap().baud, 9600);
+    }
+
+    #[test]
     fn wrong_values_are_named() {
-        for word in
-            ["memory=1Q", "memory=0", "memory=100", "offset=6K", "cores=0", "el=3", "gic=x", "icount=yes", "timeout=-1"]
-        {
+        for word in [
+            "memory=1Q",
+            "memory=0",
+            "memory=100",
+            "offset=6K",
+            "cores=0",
+            "el=3",
+            "gic=x",
+            "icount=yes",
+            "timeout=-1",
+            "port=",
+            "baud=0",
+            "boot=",
+            "reset=",
+        ] {
             let error = parse(word).unwrap_err();
             assert!(error.to_string().starts_with(&format!("`{word}`: want ")), "{error}");
         }
