@@ -3,13 +3,17 @@
 //! Words are separated by blanks; double quotes around a word or around its value keep blanks (`query="two words"`,
 //! `"query=two words"`). There is no escape for a double quote. The kernel's own keys are in [`KEYS`], and
 //! the [knobs](KNOBS) of the policy for huge pages are keys as well; of a key given twice the last counts.
-//! Every other word is the application's.
+//! Every other word is the application's. A boot loader may put words of its own before ours, as the Raspberry Pi's
+//! firmware does: with the word [`MARK`] in the text, nothing before it is read.
 #![forbid(unsafe_code)]
 
 use crate::mm::huge::{KNOBS, PolicyError, Settings};
 use arrayvec::ArrayVec;
 use core::fmt;
 use log::LevelFilter;
+
+/// The word that ours begin after, if it is there.
+pub const MARK: &str = "--";
 
 /// A key that the kernel knows.
 pub struct Key {
@@ -138,6 +142,7 @@ impl Arguments<'static> {
 impl<'a> Arguments<'a> {
     /// Reads `text`. What cannot be understood becomes a warning, never an error.
     pub fn parse(text: &'a str) -> Self {
+        let text = after_mark(text);
         let mut arguments = Self {
             text,
             log: LevelFilter::Warn,
@@ -223,6 +228,12 @@ fn raw_words<'a>(text: &'a str) -> impl Iterator<Item = &'a str> + use<'a> {
         !is_quoted && c.is_ascii_whitespace()
     };
     text.split(is_end).filter(|word| !word.is_empty())
+}
+
+/// `text` from behind the first [`MARK`] on, or all of it.
+fn after_mark(text: &str) -> &str {
+    let mark = raw_words(text).find(|word| *word == MARK);
+    mark.map_or(text, |mark| &text[mark.as_ptr().addr() - text.as_ptr().addr() + MARK.len()..])
 }
 
 fn unquote(word: &str) -> &str {

@@ -112,6 +112,17 @@ fn quotes_keep_blanks() {
     assert_eq!(arguments.application().last().map(|argument| (argument.key, argument.value)), Some(("-v", None)));
 }
 
+fn nothing_before_the_mark_is_read() {
+    let firmware = r#"video=HDMI-A-1:1920x1080M@60 smsc95xx.macaddr=00 log=trace maxcpus=none"#;
+    let text = format!(r#"{firmware}  -- log=info query="a -- b" -- rest"#);
+    let arguments = Arguments::parse(&text);
+    assert_eq!(arguments.log, LevelFilter::Info);
+    assert!(arguments.warnings.is_empty());
+    assert_eq!(application(&text), ["query=a -- b", "--", "rest"]);
+    assert_eq!(application("--"), [""; 0]);
+    assert_eq!(application("a--b --c"), ["a--b", "--c"]);
+}
+
 fn warnings_name_argument_and_values() {
     let text = "transparent_hugepage=sometimes";
     assert_eq!(
@@ -145,6 +156,7 @@ ashlar_test::tests! {
     policy_is_set_by_name,
     the_last_of_a_key_counts,
     quotes_keep_blanks,
+    nothing_before_the_mark_is_read,
     warnings_name_argument_and_values,
     an_unclosed_quote_is_named,
     many_warnings_are_survived,

@@ -2,10 +2,12 @@
 //! `aarch64-unknown-none`.
 //!
 //! [`words::Options`] lists the words that describe the machine; all others are boot arguments for the guest. A
-//! kernel that carries expectations ([`expect`]) is booted and checked as they say. The runner's own statuses: 124
-//! for a guest that ran past its timeout, 125 for one that could not be started or ended without a status.
+//! kernel that carries expectations ([`expect`]) is booted and checked as they say. With `into=DIR` nothing is booted:
+//! [`boot_files`] are written. The runner's own statuses: 124 for a guest that ran past its timeout, 125 for one that
+//! could not be started or ended without a status.
 #![forbid(unsafe_code)]
 
+mod boot_files;
 mod expect;
 mod guest;
 mod image;
@@ -59,6 +61,8 @@ enum Failure {
     #[error(transparent)]
     Input(#[from] input::InputError),
     #[error(transparent)]
+    BootFiles(#[from] boot_files::BootFilesError),
+    #[error(transparent)]
     Qemu(#[from] QemuError),
     #[error(transparent)]
     Serial(#[from] SerialError),
@@ -82,6 +86,10 @@ fn run() -> Result<u8, Failure> {
     let kernel = Kernel::parse(&bytes).map_err(|error| Failure::Image { path: elf.clone(), error })?;
     let image = write_image(&elf, "img", &kernel.image)?;
     let boot = Boot { elf, kernel, image, words };
+    let options = boot.options(&[])?;
+    if let Some(directory) = &options.into {
+        return boot.write_files(&options, directory).map(|()| 0);
+    }
     match &boot.kernel.expectations {
         Some(section) => boot.check(&Expectations::parse(section)?),
         None => boot.attached(),
@@ -161,26 +169,22 @@ impl Boot {
 
     /// What `run` asks for that a board does not have, if it would be booted on one.
     fn lack(&self, run: &[String]) -> Result<Option<serial::Lack>, Failure> {
-        let options = Options::parse(run.iter().chain(&self.words), &here()?)?;
-        Ok(if options.is_board() { serial::lack(run) } else { None })
+        Ok(if self.options(run)?.is_board() { serial::lack(run) } else { None })
     }
 
     /// Boots the kernel with the words of `run` and the command line's; how it ended, and how it was started.
     fn boot(&self, run: &[String], attached: bool) -> Result<(Outcome, String), Failure> {
-        let here = here()?;
-        let mut options = Options::parse(run.iter().chain(&self.words), &here)?;
+        let mut options = self.options(run)?;
         if let Some(out) = &options.out {
             fs::create_dir_all(out).map_err(|error| Failure::File { path: out.clone(), error })?;
         }
-        let initrd = match &options.input {
-            Some(input) => Some(input::archive(input, &self.cache())?),
-            None => None,
-        };
+        let initrd = self.initrd(&options)?;
         let timeout = match options.timeout {
             Some(Timeout::After(timeout)) => Some(timeout),
             Some(Timeout::Never) => None,
             None => (!options.gdb && (!attached || self.is_test())).then_some(TEST_TIMEOUT),
         };
+        let here = here()?;
         let symbols = || Symbols::load(&self.elf, &here);
         if options.is_board() {
             if let Some(lack) = serial::lack(&self.words) {
@@ -207,6 +211,24 @@ impl Boot {
             guest::run(Command::new(qemu::PROGRAM).args(&arguments), terms, symbols).map_err(QemuError::Start)?;
         let words: Vec<_> = arguments.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
         Ok((outcome, format!("it was started as {} {}", qemu::PROGRAM, words.join(" "))))
+    }
+
+    /// Puts what a boot loader needs into `directory`, and boots nothing.
+    fn write_files(&self, options: &Options, directory: &Path) -> Result<(), Failure> {
+        let initrd = self.initrd(options)?;
+        let command_line = options.command_line()?;
+        Ok(boot_files::write(directory, &self.kernel.image, initrd.as_deref(), &command_line)?)
+    }
+
+    /// What the words ask for, with those of `run` before the command line's.
+    fn options(&self, run: &[String]) -> Result<Options, Failure> {
+        Ok(Options::parse(run.iter().chain(&self.words), &here()?)?)
+    }
+
+    /// The packed input files, if there are any.
+    fn initrd(&self, options: &Options) -> Result<Option<PathBuf>, Failure> {
+        let archive = |input| input::archive(input, &self.cache());
+        Ok(options.input.as_ref().map(archive).transpose()?)
     }
 
     /// Whether cargo built it as a test: applications lie a directory higher.

@@ -30,6 +30,8 @@ pub struct Options {
     pub input: Option<Input>,
     /// `out=`: an absolute path of the host's, for the guest's output files.
     pub out: Option<PathBuf>,
+    /// `into=`: a directory for the files that a boot loader needs, in place of a boot.
+    pub into: Option<PathBuf>,
     /// `dtb=`: a device tree to use in place of QEMU's own.
     pub device_tree: Option<PathBuf>,
     /// `timeout=`. `None` leaves it to the runner.
@@ -103,6 +105,7 @@ impl Default for Options {
             gic: 2,
             input: None,
             out: None,
+            into: None,
             device_tree: None,
             timeout: None,
             icount: false,
@@ -157,6 +160,8 @@ impl Options {
                 "input" => return Err(wrong("a file, a directory, or `default`")),
                 "out" if !value.is_empty() => options.out = Some(directory.join(value)),
                 "out" => return Err(wrong("a directory")),
+                "into" if !value.is_empty() => options.into = Some(directory.join(value)),
+                "into" => return Err(wrong("a directory")),
                 "dtb" if !value.is_empty() => options.device_tree = Some(directory.join(value)),
                 "dtb" => return Err(wrong("a device tree's file")),
                 "timeout" => {
@@ -304,8 +309,9 @@ mod tests {
 
     #[test]
     fn paths_start_at_the_directory() {
-        let options = parse("input=texts out=results dtb=/a/b.dtb").unwrap();
+        let options = parse("input=texts out=results into=card dtb=/a/b.dtb").unwrap();
         assert_eq!(options.input, Some(Input::Path("/here/texts".into())));
+        assert_eq!(options.into, Some("/here/card".into()));
         assert_eq!(options.device_tree, Some("/a/b.dtb".into()));
         assert_eq!(options.command_line().unwrap(), "semihosting=on out=/here/results");
         assert_eq!(parse("input=default").unwrap().input, Some(Input::Default));
@@ -331,6 +337,7 @@ mod tests {
             "cores=0",
             "el=3",
             "gic=x",
+            "into=",
             "icount=yes",
             "timeout=-1",
             "port=",

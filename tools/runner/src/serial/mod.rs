@@ -1,7 +1,6 @@
 //! A guest on a board: started from files in a directory, heard at a serial port.
 #![forbid(unsafe_code)]
 
-mod files;
 mod keyboard;
 mod listener;
 mod port;
@@ -9,6 +8,7 @@ mod port;
 mod tests;
 
 use std::fmt;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 
+use crate::boot_files::{self, BootFilesError};
 use crate::guest::{Console, End, Outcome};
 use crate::serial::keyboard::{Keyboard, Typed};
 use crate::serial::listener::{Heard, Listener};
@@ -36,6 +37,11 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The cores of a Raspberry Pi 4.
 const CORES: u32 = 4;
 
+/// What sets our boot arguments off from the firmware's, which come first.
+const MARK: &str = "--";
+/// What the firmware's settings say where there are input files.
+const INPUT_LINE: &str = "initramfs initramfs.cpio followkernel";
+
 /// A board that no guest could be started on.
 #[derive(Debug, Error)]
 pub enum SerialError {
@@ -50,7 +56,18 @@ pub enum SerialError {
     Port(#[from] port::PortError),
     /// The files can't be put where the board boots from.
     #[error(transparent)]
-    File(#[from] files::FileError),
+    Files(#[from] BootFilesError),
+    /// There is nothing that a board boots from: where a card belongs, no directory is made.
+    #[error("{}: {error}: is the card mounted?", path.display())]
+    Directory {
+        /// What `boot=` says.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The firmware would leave the input files out.
+    #[error("{}: want a line `{INPUT_LINE}`, or the guest gets no input files", .0.display())]
+    NoInput(PathBuf),
     /// The reset command can't be started.
     #[error("reset: sh: {0}")]
     Reset(io::Error),
@@ -162,9 +179,10 @@ impl Board {
         }
         // The last one counts.
         options.boot_arguments.push(listener.argument());
-        let arguments = options.command_line()?;
+        let arguments = format!("{MARK} {}", options.command_line()?);
         let port = Port::open(&self.port, self.baud).map_err(SerialError::from)?;
-        files::write(&self.directory, image, input, &arguments).map_err(SerialError::from)?;
+        self.check_directory(input.is_some())?;
+        boot_files::write(&self.directory, image, input, &arguments).map_err(SerialError::from)?;
         let keyboard = terms.attached.then(Keyboard::new);
         let mut stdout = io::stdout();
         let ends = Ends {
@@ -172,6 +190,18 @@ impl Board {
             input: keyboard.as_ref().map(|keyboard| (Box::new(io::stdin()) as _, keyboard.is_terminal())),
         };
         Ok(self.play(port, listener, terms.timeout, ends, symbols)?)
+    }
+
+    /// Whether the board can boot from there, as far as can be seen: its settings may lie elsewhere.
+    fn check_directory(&self, has_input: bool) -> Result<(), SerialError> {
+        fs::read_dir(&self.directory)
+            .map_err(|error| SerialError::Directory { path: self.directory.clone(), error })?;
+        let path = self.directory.join("config.txt");
+        let Ok(settings) = fs::read_to_string(&path) else { return Ok(()) };
+        match has_input && !settings.lines().any(|line| line.trim() == INPUT_LINE) {
+            true => Err(SerialError::NoInput(path)),
+            false => Ok(()),
+        }
     }
 
     /// Starts the board, whose files are there, and stays until its guest has ended.

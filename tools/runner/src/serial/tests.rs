@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, process, thread};
@@ -278,22 +278,18 @@ fn words_for_an_emulator_are_refused() {
 }
 
 #[test]
-fn files_are_put_there_as_a_whole() {
+fn the_directory_is_looked_at_before_the_board_is_started() {
     let scratch = Scratch::new();
-    let (archive, card) = (scratch.path("archive"), scratch.path("card"));
-    fs::write(&archive, "input").unwrap();
-    let put = |image: &[u8], input: Option<&Path>| super::files::write(&card, image, input, "a=\"b c\" begin=5f");
-    let error = put(b"one", None).unwrap_err().to_string();
-    assert!(error.starts_with(card.to_str().unwrap()), "{error}");
+    let card = scratch.path("card");
+    let board = Board { port: "port".into(), baud: 1, directory: card.clone(), reset: None };
+    let error = board.check_directory(false).unwrap_err().to_string();
+    assert!(error.starts_with(card.to_str().unwrap()) && error.ends_with("is the card mounted?"), "{error}");
     fs::create_dir(&card).unwrap();
-    fs::write(card.join("config.txt"), "mine").unwrap();
-    put(b"one", Some(&archive)).unwrap();
-    assert_eq!(fs::read(card.join("initramfs.cpio")).unwrap(), b"input");
-    put(b"two", None).unwrap();
-    let mut names: Vec<_> = fs::read_dir(&card).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    names.sort();
-    assert_eq!(names, ["cmdline.txt", "config.txt", "kernel8.img"]);
-    assert_eq!(fs::read(card.join("kernel8.img")).unwrap(), b"two");
-    assert_eq!(fs::read_to_string(card.join("cmdline.txt")).unwrap(), "a=\"b c\" begin=5f\n");
-    assert_eq!(fs::read_to_string(card.join("config.txt")).unwrap(), "mine");
+    board.check_directory(true).unwrap();
+    fs::write(card.join("config.txt"), "enable_uart=1\n").unwrap();
+    board.check_directory(false).unwrap();
+    let error = board.check_directory(true).unwrap_err().to_string();
+    assert!(error.contains("card/config.txt: want a line `initramfs "), "{error}");
+    fs::write(card.join("config.txt"), "enable_uart=1\ninitramfs initramfs.cpio followkernel\n").unwrap();
+    board.check_directory(true).unwrap();
 }
