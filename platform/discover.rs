@@ -8,10 +8,11 @@
 
 use super::machine::{
     AFFINITY, Conduit, Cpu, EnableMethod, Gic, LINEAR_REACH, Limit, MAX_BANKS, MAX_REDISTRIBUTORS, Machine,
-    MachineError, Reason, Reserved, Uart, Warning, Warnings,
+    MachineError, Raspberry, Reason, Reserved, Uart, UartKind, Warning, Warnings,
 };
 use super::properties::{Bus, Common, Interrupts, cell, cells, first_text, is_at, number};
 use super::tree::{self, MAX_DEPTH, NodePath};
+use crate::arguments;
 use crate::mm::address::PhysAddr;
 use arrayvec::ArrayVec;
 use core::ops::Range;
@@ -55,8 +56,12 @@ impl<'t> Machine<'t> {
 /// Names of the nodes from the root to one, the root's left out.
 type Names<'t> = ArrayVec<&'t str, MAX_DEPTH>;
 
-/// A PL011.
+/// Where in the machine a device's address is kept.
+type Place<'t> = for<'a> fn(&'a mut Machine<'t>) -> &'a mut Option<PhysAddr>;
+
+/// A UART.
 struct Candidate<'t> {
+    kind: UartKind,
     names: Names<'t>,
     base: PhysAddr,
     clock_phandle: Option<u32>,
@@ -104,6 +109,7 @@ impl<'b, 't> Survey<'b, 't> {
                 cpus: ArrayVec::new(),
                 timer: None,
                 rtc: None,
+                raspberry: Raspberry::default(),
                 warnings: Warnings::default(),
             },
             names: ArrayVec::new(),
@@ -162,7 +168,9 @@ impl<'b, 't> Survey<'b, 't> {
         if common.is_a("memory") {
             self.memory(node)
         } else if common.is_compatible(&["arm,pl011"]) {
-            self.uart(node)
+            self.uart(node, UartKind::Pl011)
+        } else if common.is_compatible(&["brcm,bcm2835-aux-uart"]) {
+            self.uart(node, UartKind::Mini)
         } else if common.is_compatible(&["fixed-clock"]) {
             self.clock(node);
             Ok(())
@@ -178,7 +186,16 @@ impl<'b, 't> Survey<'b, 't> {
             self.timer.get_or_insert_with(|| (path, Interrupts::of(node)));
             Ok(())
         } else if common.is_compatible(&["arm,pl031"]) {
-            self.rtc(node);
+            self.registers(node, |machine| &mut machine.rtc);
+            Ok(())
+        } else if common.is_compatible(&["brcm,bcm2835-mbox"]) {
+            self.registers(node, |machine| &mut machine.raspberry.mailbox);
+            Ok(())
+        } else if common.is_compatible(&["brcm,bcm2711-pm"]) {
+            self.registers(node, |machine| &mut machine.raspberry.watchdog);
+            Ok(())
+        } else if common.is_compatible(&["brcm,bcm2711-gpio"]) {
+            self.registers(node, |machine| &mut machine.raspberry.pins);
             Ok(())
         } else {
             Ok(())
@@ -244,12 +261,12 @@ impl<'b, 't> Survey<'b, 't> {
         Ok(())
     }
 
-    fn uart(&mut self, node: FdtNode<'b, 't>) -> Result<(), MachineError> {
+    fn uart(&mut self, node: FdtNode<'b, 't>, kind: UartKind) -> Result<(), MachineError> {
         let (address, size) = self.first_reg(node)?;
         let Some(range) = self.translate(address, size)? else { return Ok(()) };
         let clock_phandle = node.property("clocks").and_then(|clocks| cell(clocks.value, 0));
         // A machine with more of them than are kept has its console among the first.
-        let _ = self.uarts.try_push(Candidate { names: self.names.clone(), base: range.start, clock_phandle });
+        let _ = self.uarts.try_push(Candidate { kind, names: self.names.clone(), base: range.start, clock_phandle });
         Ok(())
     }
 
@@ -262,19 +279,27 @@ impl<'b, 't> Survey<'b, 't> {
         }
     }
 
-    /// The PL011 that `stdout-path` names, or the first one: on a Raspberry Pi it names the mini UART, which is none.
-    fn console(&self) -> Option<Uart> {
-        let stdout = match self.stdout {
-            Some(alias) if !alias.starts_with('/') => {
-                let path = self.aliases.and_then(|aliases| aliases.property(alias));
-                path.and_then(|path| first_text(path.value).ok())
-            }
-            path => path,
-        };
-        let named = stdout.and_then(|stdout| self.uarts.iter().find(|uart| is_at(&uart.names, stdout)));
-        let uart = named.or(self.uarts.first())?;
+    /// The UART that the boot argument `console=` names; else the PL011 that `stdout-path` names, or the first one: on a
+    /// Raspberry Pi it names the mini UART, whose rate is bound to the VideoCore's clock.
+    fn console(&mut self) -> Option<Uart> {
+        let wanted = arguments::value(self.machine.bootargs, "console").filter(|path| !path.is_empty());
+        if let Some(path) = wanted.filter(|path| self.uart_at(path).is_none()) {
+            let node = NodePath::new(path.split('/').skip(usize::from(path.starts_with('/'))));
+            self.machine.warnings.push(Warning::Console { node });
+        }
+        let chosen = wanted.and_then(|path| self.uart_at(path));
+        let is_pl011 = |uart: &&Candidate<'_>| uart.kind == UartKind::Pl011;
+        let named = || self.stdout.and_then(|path| self.uart_at(path)).filter(is_pl011);
+        let uart = chosen.or_else(named).or_else(|| self.uarts.iter().find(is_pl011))?;
         let clock = self.clocks.iter().find(|clock| Some(clock.phandle) == uart.clock_phandle);
-        Some(Uart { base: uart.base, clock: clock.map(|clock| clock.hertz) })
+        Some(Uart { kind: uart.kind, base: uart.base, clock: clock.map(|clock| clock.hertz) })
+    }
+
+    /// The UART at `path`, which may be an alias.
+    fn uart_at(&self, path: &str) -> Option<&Candidate<'t>> {
+        let alias = || first_text(self.aliases?.property(path)?.value).ok();
+        let path = if path.starts_with('/') { path } else { alias()? };
+        self.uarts.iter().find(|uart| is_at(&uart.names, path))
     }
 
     fn gic(&mut self, node: FdtNode<'b, 't>, is_v3: bool) -> Result<(), MachineError> {
@@ -328,13 +353,14 @@ impl<'b, 't> Survey<'b, 't> {
         intid
     }
 
-    fn rtc(&mut self, node: FdtNode<'b, 't>) {
-        if self.machine.rtc.is_some() {
+    /// Notes where the registers of a device are that is not needed, the first of its kind.
+    fn registers(&mut self, node: FdtNode<'b, 't>, place: Place<'t>) {
+        if place(&mut self.machine).is_some() {
             return;
         }
         match self.first_reg(node).and_then(|(address, size)| self.translate(address, size)) {
-            Ok(registers) => self.machine.rtc = registers.map(|registers| registers.start),
-            Err(_) => self.machine.warnings.push(Warning::Rtc { node: self.path() }),
+            Ok(registers) => *place(&mut self.machine) = registers.map(|registers| registers.start),
+            Err(_) => self.machine.warnings.push(Warning::Device { node: self.path() }),
         }
     }
 

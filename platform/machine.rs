@@ -38,7 +38,7 @@ pub struct Machine<'t> {
     pub reserved: ArrayVec<Reserved, MAX_RESERVED>,
     /// The initrd, which is reserved as well.
     pub initrd: Option<Range<PhysAddr>>,
-    /// The console's PL011.
+    /// The console's UART.
     pub console: Option<Uart>,
     /// The interrupt controller.
     pub gic: Option<Gic>,
@@ -50,6 +50,8 @@ pub struct Machine<'t> {
     pub timer: Option<u32>,
     /// The registers of the clock that knows the date, a PL031, 4 KiB.
     pub rtc: Option<PhysAddr>,
+    /// What only a Raspberry Pi has.
+    pub raspberry: Raspberry,
     /// What was odd and could be lived with.
     pub warnings: Warnings,
 }
@@ -79,13 +81,35 @@ pub enum Reason {
     Tree,
 }
 
-/// A PL011 UART.
+/// A UART that can be the console.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Uart {
-    /// Its registers, 4 KiB.
+    /// What it is.
+    pub kind: UartKind,
+    /// Its registers.
     pub base: PhysAddr,
     /// Frequency of its clock in Hz, if a fixed clock feeds it.
     pub clock: Option<u32>,
+}
+
+/// The kinds of UART.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UartKind {
+    /// A PL011.
+    Pl011,
+    /// A Raspberry Pi's mini UART.
+    Mini,
+}
+
+/// Where the registers of what only a Raspberry Pi has are.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Raspberry {
+    /// The mailbox through which the VideoCore's firmware is asked.
+    pub mailbox: Option<PhysAddr>,
+    /// The power manager with its watchdog.
+    pub watchdog: Option<PhysAddr>,
+    /// The functions of the pins.
+    pub pins: Option<PhysAddr>,
 }
 
 /// The interrupt controller.
@@ -229,10 +253,22 @@ pub enum Warning {
         /// The node.
         node: NodePath,
     },
-    /// A clock that has no address: it is ignored.
-    Rtc {
+    /// A device that has no address: it is ignored.
+    Device {
         /// The node.
         node: NodePath,
+    },
+    /// The boot argument `console=` names no UART that is known: it is ignored.
+    Console {
+        /// What it names.
+        node: NodePath,
+    },
+    /// RAM where a bus has its devices: it is not used.
+    RamOfDevices {
+        /// First address.
+        start: PhysAddr,
+        /// Bytes.
+        size: u64,
     },
     /// A text property that is not UTF-8: it is ignored.
     Text {
@@ -285,7 +321,11 @@ impl fmt::Display for Warning {
             }
             Self::NoTimer => f.write_str("no node is an arm,armv8-timer"),
             Self::Timer { node } => write!(f, "{node}: interrupts do not tell the virtual timer's PPI; ignored"),
-            Self::Rtc { node } => write!(f, "{node}: reg is malformed or leads nowhere; ignored"),
+            Self::Device { node } => write!(f, "{node}: reg is malformed or leads nowhere; ignored"),
+            Self::Console { node } => write!(f, "console= names {node}, which is no UART that is known; ignored"),
+            Self::RamOfDevices { start, size } => {
+                write!(f, "RAM from {start}, {size:#x} bytes, is not used: a bus has its devices there")
+            }
             Self::Text { node, property } => write!(f, "{node}: {property} is not UTF-8 text; ignored"),
         }
     }

@@ -21,9 +21,12 @@ pub mod files;
 #[cfg(target_os = "none")]
 pub mod interrupts;
 pub mod machine;
+pub mod mini_uart;
+pub mod pl011;
 #[cfg(target_os = "none")]
 pub mod power;
 mod properties;
+pub mod raspberry;
 #[cfg(target_os = "none")]
 pub mod rtc;
 pub mod tree;

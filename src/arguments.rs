@@ -44,6 +44,17 @@ pub const KEYS: &[Key] = &[
     },
     Key { name: "maxcpus", allowed: "1 to 512", set: |arguments, value| store(&mut arguments.maxcpus, count(value)) },
     Key {
+        name: "console",
+        allowed: "a UART's alias or path in the device tree",
+        // Whether there is such a one is for who reads the tree.
+        set: |_, value| !value.is_empty(),
+    },
+    Key {
+        name: "at_exit",
+        allowed: "off, reset",
+        set: |arguments, value| store(&mut arguments.reset, one_of(value, ["off", "reset"]).map(|at| at == 1)),
+    },
+    Key {
         name: "begin",
         allowed: "a word of the host's",
         set: |arguments, value| store(&mut arguments.begin, (!value.is_empty()).then_some(Some(value))),
@@ -68,6 +79,8 @@ pub struct Arguments<'a> {
     pub policy: Settings,
     /// Whether more memory may be mapped than there is RAM. `overcommit=`, default off.
     pub overcommit: bool,
+    /// Whether the machine starts anew in the end. `at_exit=`, default off.
+    pub reset: bool,
     /// How many cores run at most, the one that boots included. `maxcpus=`, default all there are.
     pub maxcpus: usize,
     /// What the first line says, `ashlar: begin …`: by it the host knows this boot from an earlier one. `begin=`, default
@@ -149,6 +162,7 @@ impl<'a> Arguments<'a> {
             semihosting: false,
             policy: Settings::DEFAULT,
             overcommit: false,
+            reset: false,
             maxcpus: usize::MAX,
             begin: None,
             out: None,
@@ -180,6 +194,11 @@ impl<'a> Arguments<'a> {
     }
 }
 
+/// The value of `key` in `text`: of the last one, if there are several.
+pub fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    words(text).filter(|argument| argument.key == key).last()?.value
+}
+
 fn known(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
@@ -197,11 +216,11 @@ fn store<T>(field: &mut T, value: Option<T>) -> bool {
 }
 
 fn switch(value: &str) -> Option<bool> {
-    match value {
-        "on" => Some(true),
-        "off" => Some(false),
-        _ => None,
-    }
+    one_of(value, ["off", "on"]).map(|at| at == 1)
+}
+
+fn one_of<const N: usize>(value: &str, allowed: [&str; N]) -> Option<usize> {
+    allowed.iter().position(|allowed| *allowed == value)
 }
 
 fn count(value: &str) -> Option<usize> {

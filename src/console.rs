@@ -8,12 +8,12 @@
 
 #[cfg(target_os = "none")]
 use crate::arch::aarch64::{gate, percore::in_kernel_mode};
-use crate::platform::console::Pl011;
+use crate::platform::console::Port;
+use crate::platform::machine::UartKind;
 use crate::sync::{self, Rank, Ranked};
-use arm_pl011_uart::PL011Registers;
 use core::fmt::{self, Write};
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use log::{LevelFilter, Log, Metadata, Record};
 
 /// Bytes formatted before they are sent. Output of several cores mixes in pieces of this size at worst, or of [`PIECE`].
@@ -26,23 +26,26 @@ const END_OF_INPUT: u8 = 4;
 const BACKSPACE: u8 = 8;
 const DELETE: u8 = 127;
 
-static PORT: Ranked<Option<Pl011>> = Ranked::new(Rank::Console, None);
+static PORT: Ranked<Option<Port>> = Ranked::new(Rank::Console, None);
 /// The port's registers, for [`seize`].
-static REGISTERS: AtomicPtr<PL011Registers> = AtomicPtr::new(null_mut());
+static REGISTERS: AtomicPtr<u8> = AtomicPtr::new(null_mut());
+/// Whether they are a mini UART's.
+static IS_MINI: AtomicBool = AtomicBool::new(false);
 /// The number of the core that has seized the console, and 1; 0 while none has.
 static SEIZED_BY: AtomicUsize = AtomicUsize::new(0);
 /// The last byte that was sent.
 static LAST_BYTE: AtomicU8 = AtomicU8::new(b'\n');
 
-/// Makes the PL011 at `registers` the console. `clock` is its clock in Hz, if known.
+/// Makes the UART at `registers` the console. `clock` is its clock in Hz, if known.
 ///
 /// # Safety
 ///
-/// As [`Pl011::new`].
-pub unsafe fn install(registers: NonNull<PL011Registers>, clock: Option<u32>) {
+/// As [`Port::new`].
+pub unsafe fn install(kind: UartKind, registers: NonNull<u8>, clock: Option<u32>) {
     // SAFETY: the caller vouches for the registers.
-    let port = unsafe { Pl011::new(registers, clock) };
+    let port = unsafe { Port::new(kind, registers, clock) };
     *PORT.lock() = Some(port);
+    IS_MINI.store(kind == UartKind::Mini, Ordering::Relaxed);
     REGISTERS.store(registers.as_ptr(), Ordering::Release);
 }
 
@@ -68,7 +71,7 @@ pub fn end_line() {
     }
 }
 
-fn write_to(port: &mut Pl011, bytes: &[u8]) {
+fn write_to(port: &mut Port, bytes: &[u8]) {
     port.write(bytes);
     if let Some(&last) = bytes.last() {
         LAST_BYTE.store(last, Ordering::Relaxed);
@@ -76,7 +79,7 @@ fn write_to(port: &mut Pl011, bytes: &[u8]) {
 }
 
 /// Runs `act` on the port, if there is one.
-fn with_port<R>(act: impl FnOnce(&mut Pl011) -> R) -> Option<R> {
+fn with_port<R>(act: impl FnOnce(&mut Port) -> R) -> Option<R> {
     match SEIZED_BY.load(Ordering::Acquire) {
         0 => {
             let mut port = PORT.lock();
@@ -85,8 +88,9 @@ fn with_port<R>(act: impl FnOnce(&mut Pl011) -> R) -> Option<R> {
         }
         core if core == sync::core() + 1 => {
             let registers = NonNull::new(REGISTERS.load(Ordering::Acquire))?;
+            let kind = if IS_MINI.load(Ordering::Relaxed) { UartKind::Mini } else { UartKind::Pl011 };
             // SAFETY: `install` was given these registers; who seizes the console minds no mixed bytes.
-            let mut port = unsafe { Pl011::open(registers) };
+            let mut port = unsafe { Port::open(kind, registers) };
             Some(act(&mut port))
         }
         _ => None,
@@ -146,12 +150,12 @@ pub fn write(bytes: &[u8]) {
 
 /// Returns when everything was sent.
 pub fn drain() {
-    gate::call(|| with_port(Pl011::drain));
+    gate::call(|| with_port(Port::drain));
 }
 
 /// The next byte typed, if there is one.
 pub fn read_byte() -> Option<u8> {
-    gate::call(|| with_port(Pl011::read)).flatten()
+    gate::call(|| with_port(Port::read)).flatten()
 }
 
 /// Reads a line into `buffer`, without its end, and returns its length; `None` when the input ends (Ctrl-D at the start
@@ -160,7 +164,7 @@ pub fn read_byte() -> Option<u8> {
 pub fn read_line(buffer: &mut [u8]) -> Option<usize> {
     let mut length = 0;
     loop {
-        let byte = match gate::call(|| with_port(Pl011::read))? {
+        let byte = match gate::call(|| with_port(Port::read))? {
             Some(byte) => byte,
             None => {
                 wait_for_input();

@@ -6,7 +6,7 @@ extern crate alloc;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use ashlar::mm::address::PhysAddr;
-use ashlar::platform::machine::{Conduit, Cpu, EnableMethod, Gic, Machine, Reason, Reserved, Uart};
+use ashlar::platform::machine::{Conduit, Cpu, EnableMethod, Gic, Machine, Reason, Reserved, Uart, UartKind};
 use core::ops::Range;
 
 const VIRT: &[u8] = include_bytes!("data/virt.dtb");
@@ -39,7 +39,10 @@ fn virt() {
         let tree = Reserved { range: AT..AT + VIRT.len() as u64, reason: Reason::Tree };
         assert_eq!(machine.reserved[..], [tree]);
         assert_eq!(machine.initrd, None);
-        assert_eq!(machine.console, Some(Uart { base: PhysAddr(0x900_0000), clock: Some(24_000_000) }));
+        assert_eq!(
+            machine.console,
+            Some(Uart { kind: UartKind::Pl011, base: PhysAddr(0x900_0000), clock: Some(24_000_000) })
+        );
         let (distributor, cpu_interface) = (range(0x800_0000, 0x801_0000), range(0x801_0000, 0x802_0000));
         assert_eq!(machine.gic, Some(Gic::V2 { distributor, cpu_interface }));
         assert_eq!(machine.psci, Some(Conduit::Hvc));
@@ -105,7 +108,7 @@ fn pi4() {
         ];
         assert_eq!(free, expected);
         // stdout-path names the mini UART; uart3 comes first but is disabled.
-        assert_eq!(machine.console, Some(Uart { base: PhysAddr(0xfe20_1000), clock: None }));
+        assert_eq!(machine.console, Some(Uart { kind: UartKind::Pl011, base: PhysAddr(0xfe20_1000), clock: None }));
         let (distributor, cpu_interface) = (range(0xff84_1000, 0xff84_2000), range(0xff84_2000, 0xff84_4000));
         assert_eq!(machine.gic, Some(Gic::V2 { distributor, cpu_interface }));
         assert_eq!(machine.psci, None);

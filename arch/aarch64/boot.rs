@@ -4,15 +4,17 @@ use super::linear_map::NoMemoryForTables;
 use super::memory::{self, StartError};
 use super::threads::{self, NoThread, Spec};
 use super::{
-    allocator, atomics, background, fixed_map, interrupts, layout, linear_map, percore, secondary, stacks, timer,
+    allocator, atomics, background, cache, fixed_map, interrupts, layout, linear_map, percore, secondary, stacks, timer,
 };
 use crate::app;
 use crate::arguments::Arguments;
 use crate::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::mm::frame::{MemoryMap, MemoryMapFull};
-use crate::platform::console::{KNOWN_BASES, Pl011, REGISTERS_SIZE};
+use crate::platform::console::{self as port, KNOWN_BASES, Pl011, REGISTERS_SIZE};
 use crate::platform::interrupts::{self as controller, InterruptError};
-use crate::platform::machine::{Conduit, Cpu, Machine, MachineError, Reason};
+use crate::platform::machine::{Conduit, Cpu, Machine, MachineError, Reason, Uart, UartKind};
+use crate::platform::raspberry::mailbox::{Board, Mailbox, Message};
+use crate::platform::raspberry::pins;
 use crate::platform::tree::{HEADER_SIZE, TreeError, total_size};
 use crate::platform::{log_warnings, power, rtc, tree_at};
 use crate::report::KERNEL_BUG;
@@ -21,7 +23,9 @@ use crate::{console, println};
 use arrayvec::ArrayVec;
 use core::arch::global_asm;
 use core::fmt;
+use core::ops::Range;
 use core::ptr::NonNull;
+use spin::Mutex;
 
 global_asm!(include_str!("boot.s"));
 global_asm!(include_str!("string.s"));
@@ -35,9 +39,13 @@ unsafe extern "C" {
     safe fn ashlar_application() -> i32;
 }
 
-/// Called by `boot.s` on the boot stack, with the MMU on: where the device tree and the image are.
+/// What the firmware of a Raspberry Pi is asked. The VideoCore does not reach all RAM: an image has to be below 1 GiB.
+static MESSAGE: Mutex<Message> = Mutex::new(Message::new());
+
+/// Called by `boot.s` on the boot stack, with the MMU on: where the device tree and the image are, and the exception level that
+/// the image was entered at.
 #[unsafe(no_mangle)]
-extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr) -> ! {
+extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr, level: u64) -> ! {
     percore::current().enter_boot_stack();
     threads::enter();
     layout::set_image(image);
@@ -46,8 +54,10 @@ extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr) -> ! {
         Err(error) => give_up(&error),
     };
     let arguments = Arguments::parse(machine.bootargs);
-    power::configure(machine.psci, arguments.semihosting);
-    install_console(&machine);
+    let watchdog = machine.raspberry.watchdog.and_then(|at| map_registers(at..at + PAGE_SIZE as u64));
+    power::configure(machine.psci, watchdog, arguments.semihosting, arguments.reset);
+    let board = ask_board(&machine);
+    install_console(&machine, board.as_ref());
     if let Some(word) = arguments.begin {
         println!("ashlar: begin {word}");
     }
@@ -55,10 +65,26 @@ extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr) -> ! {
     console::start_log(arguments.log);
     let arguments = arguments.install();
     log_warnings(&machine, arguments);
+    log_banner(&machine, board.as_ref(), level);
     if let Err(error) = prepare_memory(&machine, arguments).and_then(|()| start_threads(&machine, arguments)) {
         give_up(&error);
     }
     threads::idle()
+}
+
+/// Says what the image runs on.
+fn log_banner(machine: &Machine<'_>, board: Option<&Board>, level: u64) {
+    log::info!(
+        "ashlar {} on {}: {} MiB of RAM, {} cores in the device tree; entered at EL{level}; the counter goes at {} Hz",
+        env!("CARGO_PKG_VERSION"),
+        machine.model,
+        machine.ram() >> 20,
+        machine.cpus.len(),
+        timer::frequency(),
+    );
+    if let Some(board) = board {
+        log::info!("{board}");
+    }
 }
 
 /// Makes the boot core one that runs threads, starts the others, and the application.
@@ -142,18 +168,57 @@ fn read_machine(tree: PhysAddr) -> Result<Machine<'static>, MachineError> {
     Machine::parse(bytes, tree)
 }
 
-fn install_console(machine: &Machine<'_>) {
+/// Maps registers for good. `None` without room for them.
+fn map_registers<T>(range: Range<PhysAddr>) -> Option<NonNull<T>> {
+    let at = fixed_map::map_device(range).ok()?;
+    NonNull::new(core::ptr::with_exposed_provenance_mut(at.0 as usize))
+}
+
+/// Asks the firmware of a Raspberry Pi what the board is. `None` on other machines, and if it does not answer.
+fn ask_board(machine: &Machine<'_>) -> Option<Board> {
+    let at = machine.raspberry.mailbox?;
+    let registers = map_registers(at..at + PAGE_SIZE as u64)?;
+    // SAFETY: the device tree says that a mailbox is there; it was mapped for good, and nobody else uses it.
+    let mut mailbox = unsafe { Mailbox::new(registers) };
+    let mut message = MESSAGE.lock();
+    message.ask();
+    let bytes = (&raw mut *message).cast::<u8>();
+    let place = layout::image_physical(VirtAddr(bytes.addr() as u64));
+    // SAFETY: the message's lines are its own. The firmware changes it between the two, which to the compiler the second does.
+    let is_answered = unsafe {
+        cache::clean_and_invalidate(bytes, size_of::<Message>());
+        let is_answered = mailbox.call(place);
+        cache::clean_and_invalidate(bytes, size_of::<Message>());
+        is_answered
+    };
+    is_answered.then(|| message.answer()).flatten()
+}
+
+fn install_console(machine: &Machine<'_>, board: Option<&Board>) {
     let Some(uart) = &machine.console else { return };
-    let Ok(at) = fixed_map::map_device(uart.base..uart.base + REGISTERS_SIZE as u64) else { return };
-    let Some(registers) = NonNull::new(core::ptr::with_exposed_provenance_mut(at.0 as usize)) else { return };
-    // SAFETY: the device tree says that a PL011 is there; it was mapped for good, and once.
-    unsafe { console::install(registers, uart.clock) };
+    let header = match uart {
+        Uart { kind: UartKind::Pl011, base, .. } => *base == PhysAddr(pins::UART_0),
+        Uart { kind: UartKind::Mini, .. } => true,
+    };
+    if let Some(at) = machine.raspberry.pins.filter(|_| header)
+        && let Some(registers) = map_registers(at..at + PAGE_SIZE as u64)
+    {
+        // SAFETY: the device tree says that the pins' registers are there; they were mapped for good, and nobody else uses them.
+        unsafe { pins::put_on_header(registers, uart.kind) };
+    }
+    let clock = uart.clock.or_else(|| match uart.kind {
+        UartKind::Pl011 => board?.uart_clock(),
+        UartKind::Mini => board?.core_clock(),
+    });
+    if let Some(registers) = map_registers(port::registers(uart)) {
+        // SAFETY: the device tree says that such a UART is there; it was mapped for good, and once.
+        unsafe { console::install(uart.kind, registers, clock) };
+    }
 }
 
 fn install_rtc(machine: &Machine<'_>) {
     let Some(base) = machine.rtc else { return };
-    let Ok(at) = fixed_map::map_device(base..base + rtc::REGISTERS_SIZE as u64) else { return };
-    let Some(registers) = NonNull::new(core::ptr::with_exposed_provenance_mut(at.0 as usize)) else { return };
+    let Some(registers) = map_registers(base..base + rtc::REGISTERS_SIZE as u64) else { return };
     // SAFETY: the device tree says that a PL031 is there; it was mapped for good, and once.
     unsafe { rtc::install(registers) };
     app::time::read_clock();
@@ -165,15 +230,14 @@ pub(super) fn ensure_console() {
         return;
     }
     for base in KNOWN_BASES {
-        let Ok(at) = fixed_map::map_device(base..base + REGISTERS_SIZE as u64) else { continue };
-        let Some(registers) = NonNull::new(core::ptr::with_exposed_provenance_mut(at.0 as usize)) else { continue };
+        let Some(registers) = map_registers(base..base + REGISTERS_SIZE as u64) else { continue };
         // SAFETY: mapped as device memory for good, and once.
         if unsafe { Pl011::probe(registers) }.is_some() {
             // SAFETY: as above; the probe's own handle is gone.
-            unsafe { console::install(registers, None) };
+            unsafe { console::install(UartKind::Pl011, registers.cast(), None) };
             if base == KNOWN_BASES[0] && !power::is_configured() {
                 // QEMU's virt machine answers PSCI calls itself, by HVC unless it has an EL2.
-                power::configure(Some(Conduit::Hvc), false);
+                power::configure(Some(Conduit::Hvc), None, false, false);
             }
             return;
         }

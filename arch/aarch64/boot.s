@@ -8,6 +8,7 @@
 // x22  base of the image's level-3 tables (physical)
 // x23  base of the image (virtual)
 // x24  physical address of the application's empty root
+// x25  the exception level that the core was entered at
 
 // Leaf descriptors (Arm ARM D8.3): valid page, Normal memory (index 0), inner shareable, accessed, never for EL0.
 .equ PAGE_TEXT,     0x0040000000000783      // UXN, read-only
@@ -67,10 +68,11 @@ any_entry:
     cbnz    x0, park
 
     mrs     x0, CurrentEL
-    cmp     x0, #(1 << 2)
+    ubfx    x25, x0, #2, #2
+    cmp     x25, #1
     b.eq    at_el1
-    cmp     x0, #(2 << 2)
-    b.ne    park
+    cmp     x25, #2
+    b.ne    entered_at_el3
 
     // EL2: give everything to EL1 and drop there.
     ldr     x0, =SCTLR_OFF
@@ -262,6 +264,7 @@ upper_half:
     mov     x30, xzr
     mov     x0, x20
     mov     x1, x21
+    mov     x2, x25
     b       start_kernel
 
 // Another core: it finds itself among those that were called, by its affinity (`Core` in percore.rs).
@@ -295,6 +298,46 @@ secondary_upper_half:
     mov     x29, xzr
     mov     x30, xzr
     b       start_secondary
+
+// EL3 is the firmware's: what a core, its caches and the interrupt controller need there differs from machine to machine. Says so on
+// the UART of a machine that is known, by which of the known places has a PL011 (its identification, DDI 0183 3.3.13): one that the
+// firmware has set up.
+entered_at_el3:
+    mrs     x0, mpidr_el1
+    ldr     x1, =AFFINITY
+    tst     x0, x1
+    b.ne    park                            // where all cores come at once, the first one speaks
+    ldr     x1, =0x09000000                 // QEMU's virt
+    bl      is_pl011
+    b.eq    1f
+    ldr     x1, =0xfe201000                 // Raspberry Pi 4
+    bl      is_pl011
+    b.ne    park
+1:  adr     x2, el3_message
+2:  ldrb    w0, [x2], #1
+    cbz     w0, park
+3:  ldr     w3, [x1, #0x18]                 // UARTFR
+    tbnz    w3, #5, 3b                      // TXFF
+    str     w0, [x1]
+    b       2b
+
+// Whether a PL011 is at x1: `eq` if so. Spends x2 to x4.
+is_pl011:
+    mov     x2, #0xfe0
+    add     x2, x1, x2
+    ldr     w3, [x2]                        // UARTPeriphID0, 1, 2: 0x11, 0x10, and Arm's last four bits
+    ldr     w4, [x2, #4]
+    bfi     w3, w4, #8, #8
+    ldr     w4, [x2, #8]
+    bfi     w3, w4, #16, #4
+    ldr     w4, =0x41011
+    cmp     w3, w4
+    ret
+
+el3_message:
+    .ascii  "ashlar: entered at EL3, the firmware's exception level; it runs from EL2 or EL1: boot the raw image, "
+    .asciz  "or through the firmware's own stub\r\n"
+    .balign 4
 
 park:
     wfe

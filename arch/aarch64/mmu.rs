@@ -1,5 +1,6 @@
 //! The memory manager's machine: tables in the linear map, TLB and cache maintenance, `DC ZVA`.
 
+use super::cache::CacheType;
 use super::{descriptor, layout};
 use crate::mm::address::{Frame, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT, PhysAddr};
 use crate::mm::mmu::{Entry, Invalidation, Level, Mmu};
@@ -207,33 +208,4 @@ fn zva_bytes() -> Option<usize> {
     unsafe { asm!("mrs {}, dczid_el0", out(reg) id, options(pure, nomem, nostack, preserves_flags)) };
     let prohibited = id & 1 << 4 != 0;
     (!prohibited).then_some(4 << (id & 0xf))
-}
-
-/// What CTR_EL0 says of the caches.
-struct CacheType {
-    /// Bytes of the smallest data cache line.
-    data_line: usize,
-    /// Bytes of the smallest instruction cache line.
-    instruction_line: usize,
-    /// Instruction caches are physically indexed and tagged.
-    physically_indexed: bool,
-    /// IDC: fetches see what the data cache holds.
-    data_coherent: bool,
-    /// DIC: instruction caches need no invalidation.
-    instruction_coherent: bool,
-}
-
-impl CacheType {
-    fn read() -> Self {
-        let id: u64;
-        // SAFETY: reads an identification register.
-        unsafe { asm!("mrs {}, ctr_el0", out(reg) id, options(pure, nomem, nostack, preserves_flags)) };
-        CacheType {
-            data_line: 4 << (id >> 16 & 0xf),
-            instruction_line: 4 << (id & 0xf),
-            physically_indexed: id >> 14 & 0b11 == 0b11,
-            data_coherent: id & 1 << 28 != 0,
-            instruction_coherent: id & 1 << 29 != 0,
-        }
-    }
 }

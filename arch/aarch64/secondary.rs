@@ -2,7 +2,7 @@
 
 use super::layout::{self, Symbol};
 use super::percore::{self, Core, Stage};
-use super::{interrupts, memory, stacks, threads, timer};
+use super::{cache, interrupts, memory, stacks, threads, timer};
 use crate::mm::address::PhysAddr;
 use crate::platform::cores::cpu_on;
 use crate::platform::interrupts::{self as controller, InterruptError};
@@ -10,7 +10,6 @@ use crate::platform::machine::{AFFINITY, Cpu, EnableMethod, Machine};
 use crate::task::MAX_CORES;
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::MPIDR_EL1;
-use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use tock_registers::interfaces::Readable;
@@ -119,8 +118,9 @@ fn write_release(release: PhysAddr, entry: PhysAddr) -> Result<(), LeftOut> {
     // SAFETY: aligned, mapped by the linear map as just seen, and what the firmware says is for this.
     unsafe { &*word }.store(entry.0, Ordering::Relaxed);
     // The core reads it with its caches off.
-    // SAFETY: cleaning a line changes no memory.
-    unsafe { asm!("dc civac, {}", "dsb sy", "sev", in(reg) at.0, options(nostack, preserves_flags)) };
+    // SAFETY: the line is mapped, as just seen, and of normal memory.
+    unsafe { cache::clean_and_invalidate(at.0 as usize as *mut u8, 8) };
+    aarch64_cpu::asm::sev();
     Ok(())
 }
 

@@ -17,6 +17,11 @@ pub(super) fn prepare() {
     SCALE.call_once(|| Scale::new(Frequency::new(CNTFRQ_EL0.get() as u32)));
 }
 
+/// How fast the counter goes, in Hz, as the register says (Arm ARM D12.1.2): the firmware's word.
+pub(super) fn frequency() -> u64 {
+    CNTFRQ_EL0.get()
+}
+
 fn scale() -> Scale {
     *SCALE.get().expect("the boot core has prepared it")
 }
