@@ -30,6 +30,14 @@ store *words: setup
 soak seconds="600": setup
     cargo test --target {{ target }} --test soak -- seconds={{ seconds }} timeout=0
 
+# Make what a Raspberry Pi 4 boots from in target/rpi4; words: app=NAME, sd=FILE (a whole card), input=PATH, boot arguments
+image-rpi4 *words:
+    @tools/setup --image tools/image-rpi4 "$@"
+
+# Check the card and boot the emulated board from the files on it
+test-image:
+    @tools/setup --boards --image tools/test-image
+
 # Run all tests: on the host, and booted under QEMU
 test: setup
     cargo test

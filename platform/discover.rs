@@ -56,6 +56,26 @@ impl<'t> Machine<'t> {
 /// Names of the nodes from the root to one, the root's left out.
 type Names<'t> = ArrayVec<&'t str, MAX_DEPTH>;
 
+/// A BCM2711's peripherals, and the cores' own (BCM2711 ARM Peripherals, 1.2.4): never RAM, whatever a tree says. The firmware ends the
+/// RAM of a 4 GB board below them.
+const PERIPHERALS: Range<PhysAddr> = PhysAddr(0xfc00_0000)..PhysAddr(0x1_0000_0000);
+
+/// Takes `devices` out of the banks.
+fn leave_out(machine: &mut Machine<'_>, devices: Range<PhysAddr>) {
+    let banks = core::mem::take(&mut machine.banks);
+    for bank in banks {
+        let (below, above) = (bank.start..bank.end.min(devices.start), bank.start.max(devices.end)..bank.end);
+        let (start, end) = (bank.start.max(devices.start), bank.end.min(devices.end));
+        if start < end {
+            machine.warnings.push(Warning::RamOfDevices { start, size: end - start });
+        }
+        // A bank that goes on both sides makes one more. Without room for that, what is above is not used.
+        for part in [below, above].into_iter().filter(|part| part.start < part.end) {
+            let _ = machine.banks.try_push(part);
+        }
+    }
+}
+
 /// Where in the machine a device's address is kept.
 type Place<'t> = for<'a> fn(&'a mut Machine<'t>) -> &'a mut Option<PhysAddr>;
 
@@ -437,6 +457,9 @@ impl<'b, 't> Survey<'b, 't> {
                 }
                 _ => machine.banks.push(bank),
             }
+        }
+        if machine.raspberry != Raspberry::default() {
+            leave_out(machine, PERIPHERALS);
         }
         if machine.banks.is_empty() {
             return Err(MachineError::NoMemory);

@@ -68,10 +68,18 @@ impl Pl011 {
     ///
     /// `registers` is the address of [`REGISTERS_SIZE`] bytes mapped as device memory for good, and nobody else uses them.
     pub unsafe fn probe(registers: NonNull<PL011Registers>) -> Option<Self> {
-        // SAFETY: the caller vouches for the mapping; only identification registers are read before it is known.
-        let port = unsafe { Self::open(registers) };
-        // SAFETY: it is a PL011, and the first handle is not used any more.
-        port.uart.read_identification().is_valid().then(|| unsafe { Self::new(registers, None) })
+        // SAFETY: the caller vouches for the mapping; it is a PL011 when it is set up.
+        unsafe { Self::is_at(registers).then(|| Self::new(registers, None)) }
+    }
+
+    /// Whether a PL011 says that it is one at `registers`. Only identification registers are read.
+    ///
+    /// # Safety
+    ///
+    /// As [`Pl011::probe`].
+    pub unsafe fn is_at(registers: NonNull<PL011Registers>) -> bool {
+        // SAFETY: the caller vouches for the mapping.
+        unsafe { Self::open(registers) }.uart.read_identification().is_valid()
     }
 
     /// The UART at `registers` as it is.

@@ -42,7 +42,6 @@ pub const KEYS: &[Key] = &[
         allowed: "on, off",
         set: |arguments, value| store(&mut arguments.overcommit, switch(value)),
     },
-    Key { name: "maxcpus", allowed: "1 to 512", set: |arguments, value| store(&mut arguments.maxcpus, count(value)) },
     Key {
         name: "console",
         allowed: "a UART's alias or path in the device tree",
@@ -54,6 +53,7 @@ pub const KEYS: &[Key] = &[
         allowed: "off, reset",
         set: |arguments, value| store(&mut arguments.reset, one_of(value, ["off", "reset"]).map(|at| at == 1)),
     },
+    Key { name: "maxcpus", allowed: "1 to 512", set: |arguments, value| store(&mut arguments.maxcpus, count(value)) },
     Key {
         name: "begin",
         allowed: "a word of the host's",
@@ -196,7 +196,7 @@ impl<'a> Arguments<'a> {
 
 /// The value of `key` in `text`: of the last one, if there are several.
 pub fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    words(text).filter(|argument| argument.key == key).last()?.value
+    words(after_mark(text)).filter(|argument| argument.key == key).last()?.value
 }
 
 fn known(name: &str) -> Option<&'static Key> {

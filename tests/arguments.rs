@@ -123,6 +123,8 @@ fn nothing_before_the_mark_is_read() {
     assert_eq!(arguments.log, LevelFilter::Info);
     assert!(arguments.warnings.is_empty());
     assert_eq!(application(&text), ["query=a -- b", "--", "rest"]);
+    assert_eq!(ashlar::arguments::value(&text, "log"), Some("info"));
+    assert_eq!(ashlar::arguments::value(&text, "maxcpus"), None);
     assert_eq!(application("--"), [""; 0]);
     assert_eq!(application("a--b --c"), ["a--b", "--c"]);
 }

@@ -113,6 +113,10 @@ fn pi4() {
         assert_eq!(machine.gic, Some(Gic::V2 { distributor, cpu_interface }));
         assert_eq!(machine.psci, None);
         assert_eq!((machine.timer, machine.rtc), (Some(27), None));
+        let raspberry = &machine.raspberry;
+        assert_eq!(raspberry.mailbox, Some(PhysAddr(0xfe00_b880)));
+        assert_eq!(raspberry.watchdog, Some(PhysAddr(0xfe10_0000)));
+        assert_eq!(raspberry.pins, Some(PhysAddr(0xfe20_0000)));
         let cpu = |mpidr, release| Cpu { mpidr, enable: EnableMethod::SpinTable { release: PhysAddr(release) } };
         assert_eq!(machine.cpus[..], [cpu(0, 0xd8), cpu(1, 0xe0)]);
         let warnings: Vec<_> = machine.warnings.iter().map(|warning| warning.to_string()).collect();
@@ -120,4 +124,94 @@ fn pi4() {
     });
 }
 
-ashlar_test::tests! { virt, virt_with_gicv3, virt_with_two_nodes, virt_with_a_secure_world, pi4 }
+/// The tree with other bytes in the place of some.
+fn with(tree: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::from(tree);
+    let at = bytes.windows(old.len()).position(|window| window == old).expect("the tree has it");
+    bytes[at..at + new.len()].copy_from_slice(new);
+    bytes
+}
+
+/// Entries of `/memory@0`: two cells of address, one of size.
+fn banks(entries: [[u32; 3]; 4]) -> Vec<u8> {
+    entries.iter().flatten().flat_map(|cell| cell.to_be_bytes()).collect()
+}
+
+/// What the firmware fills in for each size of board: the VideoCore has 76 MiB below 1 GiB; the peripherals lie below 4 GiB.
+fn boards_of_each_size() {
+    let mine = banks([[0, 0, 0x3c00_0000], [0, 0x4000_0000, 0xbc00_0000], [1, 0, 0], [1, 0, 0xffff_ffff]]);
+    let (low, all) = ([0, 0, 0x3b40_0000], [0, 0x4000_0000, 0xbc00_0000]);
+    let (none, end) = ([0, 0, 0], PhysAddr(0x3b40_0000));
+    let low_bank = PhysAddr(0)..end;
+    for (gibibytes, entries, others) in [
+        (1, [low, none, none, none], &[][..]),
+        (2, [low, [0, 0x4000_0000, 0x4000_0000], none, none], &[range(0x4000_0000, 0x8000_0000)]),
+        (4, [low, all, none, none], &[range(0x4000_0000, 0xfc00_0000)]),
+        (
+            8,
+            [low, all, [1, 0, 0x8000_0000], [1, 0x8000_0000, 0x8000_0000]],
+            &[range(0x4000_0000, 0xfc00_0000), range(0x1_0000_0000, 0x2_0000_0000)],
+        ),
+    ] {
+        parse(&with(PI4, &mine, &banks(entries)), |machine| {
+            let expected: Vec<_> = core::iter::once(low_bank.clone()).chain(others.iter().cloned()).collect();
+            assert_eq!(machine.banks[..], expected, "{gibibytes} GB");
+            let videocore =
+                if gibibytes == 1 { 76 << 20 } else { (76 << 20) + if gibibytes == 2 { 0 } else { 64 << 20 } };
+            assert_eq!(machine.ram(), (gibibytes << 30) - videocore);
+        });
+    }
+}
+
+/// What is at the peripherals' addresses is no RAM.
+fn ram_ends_where_the_peripherals_begin() {
+    let mine = banks([[0, 0, 0x3c00_0000], [0, 0x4000_0000, 0xbc00_0000], [1, 0, 0], [1, 0, 0xffff_ffff]]);
+    let wrong = banks([[0, 0, 0x3b40_0000], [0, 0x4000_0000, 0xffff_f000], [0, 0, 0], [0, 0, 0]]);
+    parse(&with(PI4, &mine, &wrong), |machine| {
+        let expected = [range(0, 0x3b40_0000), range(0x4000_0000, 0xfc00_0000), range(0x1_0000_0000, 0x1_3fff_f000)];
+        assert_eq!(machine.banks[..], expected);
+        let warnings: Vec<_> = machine.warnings.iter().map(|warning| warning.to_string()).collect();
+        let warning = "RAM from 0xfc000000, 0x4000000 bytes, is not used: a bus has its devices there";
+        assert!(warnings.iter().any(|found| found == warning), "{warnings:?}");
+    });
+}
+
+/// The mini UART is the console only where `console=` says so.
+fn the_console_is_named_by_a_boot_argument() {
+    const BOOTARGS: &[u8] = b"log=debug words=\"two words\"\0";
+    let mini = Some(Uart { kind: UartKind::Mini, base: PhysAddr(0xfe21_5040), clock: None });
+    let pl011 = Some(Uart { kind: UartKind::Pl011, base: PhysAddr(0xfe20_1000), clock: None });
+    for (argument, console, warning) in [
+        (&b"console=serial1\0"[..], &mini, None),
+        (b"console=/soc/serial@7e215040\0", &mini, None),
+        (b"console=/soc/serial\0", &pl011, None),
+        (b"console=serial0\0", &pl011, None),
+        (b"console=serial7\0", &pl011, Some("/serial7")),
+        (b"console=/soc/gpio@7e200000\0", &pl011, Some("/soc/gpio@7e200000")),
+        (b"console=\0", &pl011, None),
+    ] {
+        let mut tree = with(PI4, BOOTARGS, &alloc::vec![b' '; BOOTARGS.len() - 1]);
+        let at = tree.windows(BOOTARGS.len() - 1).position(|window| window.iter().all(|&byte| byte == b' '));
+        let at = at.expect("just written");
+        tree[at..at + argument.len()].copy_from_slice(argument);
+        parse(&tree, |machine| {
+            assert_eq!(&machine.console, console, "{argument:?}");
+            let warnings: Vec<_> = machine.warnings.iter().map(|warning| warning.to_string()).collect();
+            let found = warnings.iter().find(|warning| warning.starts_with("console="));
+            let expected =
+                warning.map(|node| alloc::format!("console= names {node}, which is no UART that is known; ignored"));
+            assert_eq!(found, expected.as_ref());
+        });
+    }
+}
+
+ashlar_test::tests! {
+    virt,
+    virt_with_gicv3,
+    virt_with_two_nodes,
+    virt_with_a_secure_world,
+    pi4,
+    boards_of_each_size,
+    ram_ends_where_the_peripherals_begin,
+    the_console_is_named_by_a_boot_argument,
+}

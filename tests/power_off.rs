@@ -2,8 +2,12 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 ashlar_test::expect!(
-    "run semihosting=off begin=5f3c",
-    "run semihosting=off el=2 begin=5f3c",
+    "run begin=5f3c semihosting=off",
+    "run begin=5f3c semihosting=off el=2",
+    "run begin=5f3c semihosting=off at_exit=reset",
+    "run begin=5f3c semihosting=off at_exit=reset el=2",
+    "run begin=5f3c semihosting=off machine=raspi4b dtb=tests/data/pi4.dtb",
+    "run begin=5f3c semihosting=off machine=raspi4b dtb=tests/data/pi4.dtb at_exit=reset",
     "output ashlar: begin ",
     "output test result: ok",
     "output ashlar: exit 0"

@@ -156,9 +156,10 @@ extern "C" fn run_application(_: usize) {
 
 /// Maps the device tree and reads it.
 fn read_machine(tree: PhysAddr) -> Result<Machine<'static>, MachineError> {
-    if tree == PhysAddr(0) {
-        return Err(TreeError::Absent.into());
-    }
+    let tree = match tree {
+        PhysAddr(0) => tree_of_virt().ok_or(TreeError::Absent)?,
+        tree => tree,
+    };
     let (start, mapped) = fixed_map::map_tree(tree, HEADER_SIZE);
     // SAFETY: just mapped; a header has no more bytes.
     let header = unsafe { core::slice::from_raw_parts(start, HEADER_SIZE.min(mapped)) };
@@ -166,6 +167,15 @@ fn read_machine(tree: PhysAddr) -> Result<Machine<'static>, MachineError> {
     // SAFETY: mapped for good, and reserved when memory is given out.
     let bytes = unsafe { tree_at(start, mapped) }?;
     Machine::parse(bytes, tree)
+}
+
+/// Where QEMU's virt has its device tree when it says nothing in x0, as to an ELF file (QEMU documentation, "virt", "Hardware configuration
+/// information for bare-metal programming"). `None` on what is not that machine.
+fn tree_of_virt() -> Option<PhysAddr> {
+    let base = KNOWN_BASES[0];
+    let registers = map_registers(base..base + REGISTERS_SIZE as u64)?;
+    // SAFETY: mapped as device memory for good, and only looked at.
+    unsafe { Pl011::is_at(registers) }.then_some(PhysAddr(0x4000_0000))
 }
 
 /// Maps registers for good. `None` without room for them.

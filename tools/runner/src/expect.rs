@@ -2,7 +2,8 @@
 //!
 //! A line is one of `run WORD…` (one boot with these words; none at all: one boot with the defaults), `status N`
 //! (what every boot ends with; 0 if not said), `output TEXT` (occurs in the output, in the order of the lines),
-//! `silent TEXT` (does not occur after the texts of the `output` lines before it) and `absent TEXT` (occurs nowhere).
+//! `silent TEXT` (does not occur after the texts of the `output` lines before it), `absent TEXT` (occurs nowhere) and `until TEXT`
+//! (the guest stays on for good once it has said that, and is ended).
 #![forbid(unsafe_code)]
 
 use thiserror::Error;
@@ -22,6 +23,7 @@ pub struct Expectations {
     /// What must not follow, and after how many of `output`.
     silent: Vec<(usize, String)>,
     absent: Vec<String>,
+    until: Option<String>,
 }
 
 /// A section that is not made of such lines.
@@ -31,7 +33,9 @@ pub enum ExpectError {
     #[error("{SECTION}: not UTF-8")]
     NotText,
     /// A line of another kind.
-    #[error("{SECTION}: `{0}`: want `run WORD…`, `status N`, `output TEXT`, `silent TEXT` or `absent TEXT`")]
+    #[error(
+        "{SECTION}: `{0}`: want `run WORD…`, `status N`, `output TEXT`, `silent TEXT`, `absent TEXT` or `until TEXT`"
+    )]
     Line(String),
     /// Words that can't be taken apart.
     #[error("{SECTION}: {0}")]
@@ -67,8 +71,14 @@ impl Expectations {
     /// The first line that is not understood.
     pub fn parse(section: &[u8]) -> Result<Self, ExpectError> {
         let text = str::from_utf8(section).map_err(|_| ExpectError::NotText)?;
-        let mut expectations =
-            Self { runs: Vec::new(), status: 0, output: Vec::new(), silent: Vec::new(), absent: Vec::new() };
+        let mut expectations = Self {
+            runs: Vec::new(),
+            status: 0,
+            output: Vec::new(),
+            silent: Vec::new(),
+            absent: Vec::new(),
+            until: None,
+        };
         for line in text.split(['\n', '\0']).map(str::trim).filter(|line| !line.is_empty()) {
             let wrong = || ExpectError::Line(line.into());
             match line.split_once(' ').unwrap_or((line, "")) {
@@ -79,6 +89,7 @@ impl Expectations {
                     expectations.silent.push((expectations.output.len(), text.trim().into()));
                 }
                 ("absent", text) if !text.is_empty() => expectations.absent.push(text.trim().into()),
+                ("until", text) if !text.is_empty() => expectations.until = Some(text.trim().into()),
                 _ => return Err(wrong()),
             }
         }
@@ -88,11 +99,20 @@ impl Expectations {
         Ok(expectations)
     }
 
-    /// All in which a boot that ended with `status` after `output` differs.
-    pub fn mismatches(&self, status: u8, output: &str) -> Vec<Mismatch> {
+    /// What the guest says last, if it does not end by itself.
+    pub fn until(&self) -> Option<&str> {
+        self.until.as_deref()
+    }
+
+    /// All in which a boot that ended with `status`, or was ended, after `output` differs.
+    pub fn mismatches(&self, status: Option<u8>, output: &str) -> Vec<Mismatch> {
         let mut mismatches = Vec::new();
-        if status != self.status {
-            mismatches.push(Mismatch::Status { wanted: self.status, found: status });
+        match (status, &self.until) {
+            (Some(found), None) if found != self.status => {
+                mismatches.push(Mismatch::Status { wanted: self.status, found });
+            }
+            (Some(_), Some(text)) => mismatches.push(Mismatch::Missing(text.clone())),
+            _ => {}
         }
         let mut rest = output;
         let mut rests = vec![rest];
@@ -119,8 +139,8 @@ mod tests {
     fn nothing_said_is_one_boot_that_ends_well() {
         let expectations = Expectations::parse(b"").unwrap();
         assert_eq!(expectations.runs, [Vec::<String>::new()]);
-        assert_eq!(expectations.mismatches(0, "whatever"), []);
-        assert_eq!(expectations.mismatches(3, ""), [Mismatch::Status { wanted: 0, found: 3 }]);
+        assert_eq!(expectations.mismatches(Some(0), "whatever"), []);
+        assert_eq!(expectations.mismatches(Some(3), ""), [Mismatch::Status { wanted: 0, found: 3 }]);
     }
 
     #[test]
@@ -128,29 +148,37 @@ mod tests {
         let section = b"run el=1 memory=64M\nrun el=2 say=\"a b\"\0\0status 102\n\0 output pc 0x \n";
         let expectations = Expectations::parse(section).unwrap();
         assert_eq!(expectations.runs, [vec!["el=1", "memory=64M"], vec!["el=2", "say=a b"]]);
-        assert_eq!(expectations.mismatches(102, "at pc 0xffff"), []);
+        assert_eq!(expectations.mismatches(Some(102), "at pc 0xffff"), []);
     }
 
     #[test]
     fn order_and_absence_count() {
         let expectations = Expectations::parse(b"output first\noutput second\nabsent test result").unwrap();
-        assert_eq!(expectations.mismatches(0, "first second"), []);
-        assert_eq!(expectations.mismatches(0, "second first"), [Mismatch::Missing("second".into())]);
+        assert_eq!(expectations.mismatches(Some(0), "first second"), []);
+        assert_eq!(expectations.mismatches(Some(0), "second first"), [Mismatch::Missing("second".into())]);
         let output = "first second test result: ok";
-        assert_eq!(expectations.mismatches(0, output), [Mismatch::Present("test result".into())]);
+        assert_eq!(expectations.mismatches(Some(0), output), [Mismatch::Present("test result".into())]);
     }
 
     #[test]
     fn silence_counts_from_its_place() {
         let expectations = Expectations::parse(b"output begin\nsilent noise\noutput end").unwrap();
-        assert_eq!(expectations.mismatches(0, "noise begin end"), []);
-        assert_eq!(expectations.mismatches(0, "begin noise end"), [Mismatch::Followed("noise".into())]);
-        assert_eq!(expectations.mismatches(0, "begin end noise"), [Mismatch::Followed("noise".into())]);
+        assert_eq!(expectations.mismatches(Some(0), "noise begin end"), []);
+        assert_eq!(expectations.mismatches(Some(0), "begin noise end"), [Mismatch::Followed("noise".into())]);
+        assert_eq!(expectations.mismatches(Some(0), "begin end noise"), [Mismatch::Followed("noise".into())]);
+    }
+
+    #[test]
+    fn a_guest_that_stays_on_is_ended_by_what_it_says() {
+        let expectations = Expectations::parse(b"until no further\noutput first").unwrap();
+        assert_eq!(expectations.until(), Some("no further"));
+        assert_eq!(expectations.mismatches(None, "first, and no further"), []);
+        assert_eq!(expectations.mismatches(Some(0), "first"), [Mismatch::Missing("no further".into())]);
     }
 
     #[test]
     fn wrong_lines_are_named() {
-        for line in ["status many", "status 256", "expect", "output", "silent", "absent", "boot el=1"] {
+        for line in ["status many", "status 256", "expect", "output", "silent", "absent", "until", "boot el=1"] {
             assert_eq!(Expectations::parse(line.as_bytes()), Err(ExpectError::Line(line.into())));
         }
         assert_eq!(Expectations::parse(b"\xff"), Err(ExpectError::NotText));

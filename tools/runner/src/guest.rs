@@ -20,6 +20,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub enum End {
     /// With a status of its own.
     Status(u8),
+    /// It said what it was run until, and was ended.
+    Stopped,
     /// It was ended after this long.
     Timeout(Duration),
     /// Without a status; why.
@@ -37,9 +39,11 @@ pub struct Outcome {
 
 /// How a guest is to be run.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
+pub struct Terms<'a> {
     /// It is ended after this long.
     pub timeout: Option<Duration>,
+    /// It is ended when it has said this.
+    pub until: Option<&'a str>,
     /// Its exit status is QEMU's.
     pub semihosting: bool,
     /// Its output goes to standard output as it comes, and it reads standard input.
@@ -50,13 +54,13 @@ pub struct Terms {
 ///
 /// # Errors
 /// QEMU can't be started or waited for, or standard output can't be written.
-pub fn run(command: &mut Command, terms: Terms, symbols: impl Fn() -> Option<Symbols>) -> io::Result<Outcome> {
+pub fn run(command: &mut Command, terms: Terms<'_>, symbols: impl Fn() -> Option<Symbols>) -> io::Result<Outcome> {
     let input = if terms.attached { Stdio::inherit() } else { Stdio::null() };
     let mut child = command.stdin(input).stdout(Stdio::piped()).spawn()?;
     let deadline = terms.timeout.map(|timeout| Instant::now() + timeout);
     let chunks = read_in_background(&mut child);
     let mut console = Console::new(symbols);
-    let mut timed_out = false;
+    let (mut timed_out, mut stopped) = (false, false);
     loop {
         match receive(&chunks, deadline) {
             Ok(chunk) => {
@@ -66,6 +70,10 @@ pub fn run(command: &mut Command, terms: Terms, symbols: impl Fn() -> Option<Sym
                     stdout.write_all(&text)?;
                     stdout.flush()?;
                 }
+                if terms.until.is_some_and(|text| console.has(text)) {
+                    stopped = true;
+                    break;
+                }
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
@@ -74,9 +82,10 @@ pub fn run(command: &mut Command, terms: Terms, symbols: impl Fn() -> Option<Sym
             }
         }
     }
-    let status = if timed_out { end(&mut child)? } else { child.wait()? };
+    let status = if timed_out || stopped { end(&mut child)? } else { child.wait()? };
     let output = console.finish();
     let end = match terms.timeout {
+        _ if stopped => End::Stopped,
         Some(timeout) if timed_out => End::Timeout(timeout),
         _ => end_of(status, &output, terms.semihosting),
     };
@@ -194,6 +203,11 @@ impl<F: Fn() -> Option<Symbols>> Console<F> {
         self.symbols.get_or_insert_with(&self.load).as_ref()?.describe(line)
     }
 
+    /// Whether `text` has come.
+    pub fn has(&self, text: &str) -> bool {
+        self.output.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+
     /// All that was shown.
     pub fn finish(self) -> String {
         String::from_utf8_lossy(&self.output).into_owned()
@@ -205,7 +219,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str, timeout: Option<Duration>, semihosting: bool) -> Outcome {
-        let terms = Terms { timeout, semihosting, attached: false };
+        let terms = Terms { timeout, until: None, semihosting, attached: false };
         run(Command::new("sh").args(["-c", script]), terms, || None).unwrap()
     }
 
@@ -246,6 +260,14 @@ mod tests {
         let timeout = Duration::from_millis(300);
         let outcome = shell("echo before; exec sleep 60", Some(timeout), true);
         assert_eq!((outcome.end, outcome.output.as_str()), (End::Timeout(timeout), "before\n"));
+    }
+
+    #[test]
+    fn a_guest_that_stays_on_is_ended_when_it_has_said_so() {
+        let terms = Terms { timeout: None, until: Some("no further"), semihosting: false, attached: false };
+        let script = "printf 'and no '; printf further; exec sleep 60";
+        let outcome = run(Command::new("sh").args(["-c", script]), terms, || None).unwrap();
+        assert_eq!((outcome.end, outcome.output.as_str()), (End::Stopped, "and no further"));
     }
 
     #[test]

@@ -118,7 +118,7 @@ struct Boot {
 impl Boot {
     /// Boots the kernel at the user's terminal; its status is the result.
     fn attached(&self) -> Result<u8, Failure> {
-        let (outcome, notes) = self.boot(&[], true)?;
+        let (outcome, notes) = self.boot(&[], None, true)?;
         match outcome.end {
             End::Status(status) => Ok(status),
             end => Ok(report(&end, &notes)),
@@ -135,7 +135,7 @@ impl Boot {
                 continue;
             }
             let started = Instant::now();
-            let (outcome, notes) = match self.boot(run, false) {
+            let (outcome, notes) = match self.boot(run, expectations.until(), false) {
                 // Not every distribution's QEMU knows every board; where nobody reads the output, that is a failure.
                 Err(Failure::Qemu(error @ QemuError::Old { board: true, .. })) if std::env::var_os("CI").is_none() => {
                     println!("boot with {name} ... skipped: {error}");
@@ -144,11 +144,13 @@ impl Boot {
                 result => result?,
             };
             let mismatches = match outcome.end {
-                End::Status(status) => expectations.mismatches(status, &outcome.output),
+                End::Status(status) => expectations.mismatches(Some(status), &outcome.output),
+                End::Stopped => expectations.mismatches(None, &outcome.output),
                 _ => Vec::new(),
             };
             let end = outcome.end;
-            if matches!(end, End::Status(_)) && mismatches.is_empty() {
+            let ended = matches!(end, End::Status(_) | End::Stopped);
+            if ended && mismatches.is_empty() {
                 for line in outcome.output.lines().filter(|line| line.starts_with("test ")) {
                     println!("{line}");
                 }
@@ -160,7 +162,7 @@ impl Boot {
             for mismatch in mismatches {
                 println!("  {mismatch}");
             }
-            if !matches!(end, End::Status(_)) {
+            if !ended {
                 report(&end, &notes);
             }
         }
@@ -173,8 +175,8 @@ impl Boot {
     }
 
     /// Boots the kernel with the words of `run` and the command line's; how it ended, and how it was started.
-    fn boot(&self, run: &[String], attached: bool) -> Result<(Outcome, String), Failure> {
-        let mut options = self.options(run)?;
+    fn boot(&self, run: &[String], until: Option<&str>, attached: bool) -> Result<(Outcome, String), Failure> {
+        let options = self.options(run)?;
         if let Some(out) = &options.out {
             fs::create_dir_all(out).map_err(|error| Failure::File { path: out.clone(), error })?;
         }
@@ -190,14 +192,13 @@ impl Boot {
             if let Some(lack) = serial::lack(&self.words) {
                 return Err(SerialError::from(lack).into());
             }
-            // A test that says nothing else is made for one core, as `virt` has.
-            options.cores = options.cores.or((!attached).then_some(1));
-            let terms = serial::Terms { timeout, attached };
+            let terms = serial::Terms { timeout, until, attached };
             let board = Board::new(&options)?;
             let ended = board.run(&options, &self.kernel.image, initrd.as_deref(), terms, symbols)?;
             return Ok((ended.outcome, ended.notes));
         }
         let image = match options.offset {
+            _ if options.elf => self.elf.clone(),
             Some(offset) => write_image(&self.elf, &format!("{offset:x}.img"), &self.kernel.at_offset(offset))?,
             None => self.image.clone(),
         };
@@ -206,7 +207,7 @@ impl Boot {
         if options.gdb {
             eprintln!("waiting for a debugger: gdb-multiarch {} -ex 'target remote :1234'", self.elf.display());
         }
-        let terms = Terms { timeout, semihosting: options.semihosting, attached };
+        let terms = Terms { timeout, until, semihosting: options.semihosting, attached };
         let outcome =
             guest::run(Command::new(qemu::PROGRAM).args(&arguments), terms, symbols).map_err(QemuError::Start)?;
         let words: Vec<_> = arguments.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
@@ -253,6 +254,7 @@ fn here() -> Result<PathBuf, Failure> {
 fn report(end: &End, notes: &str) -> u8 {
     let status = match end {
         End::Status(status) => *status,
+        End::Stopped => 0,
         End::Timeout(timeout) => {
             eprintln!(
                 "ashlar-runner: the guest ran past its timeout of {} s and was ended (timeout=SECONDS changes it, 0 \

@@ -100,7 +100,12 @@ pub fn arguments(options: &Options, image: &Path, initrd: Option<&Path>) -> Resu
     if let Some(cores) = options.cores.or((!board).then_some(1)) {
         add(&["-smp", &cores.to_string()]);
     }
-    add(&["-nic", "none", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"]);
+    add(&["-nic", "none", "-display", "none", "-monitor", "none"]);
+    // The board's second UART is the mini UART.
+    if board && options.boot_arguments.iter().any(|word| word == "console=serial1") {
+        add(&["-serial", "null"]);
+    }
+    add(&["-serial", "stdio", "-no-reboot"]);
     if options.semihosting {
         add(&["-semihosting-config", "enable=on,target=native"]);
     }

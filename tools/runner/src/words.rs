@@ -24,6 +24,8 @@ pub struct Options {
     pub exception_level: u8,
     /// `offset=`: how far above the machine's load base the image is put, a multiple of 4 KiB.
     pub offset: Option<u64>,
+    /// `image=elf`: QEMU is given the ELF file, not the flat image that boot loaders know.
+    pub elf: bool,
     /// `gic=`: the version of the interrupt controller, 2 or 3.
     pub gic: u8,
     /// `input=`: what to pack into the initrd.
@@ -102,6 +104,7 @@ impl Default for Options {
             cpu: "cortex-a72".into(),
             exception_level: 1,
             offset: None,
+            elf: false,
             gic: 2,
             input: None,
             out: None,
@@ -153,6 +156,13 @@ impl Options {
                 "offset" => {
                     let offset = size(value).filter(|offset| offset.is_multiple_of(4096));
                     options.offset = Some(offset.ok_or_else(|| wrong("a multiple of 4K"))?);
+                }
+                "image" => {
+                    options.elf = match value {
+                        "flat" => false,
+                        "elf" => true,
+                        _ => return Err(wrong("flat or elf")),
+                    }
                 }
                 "gic" => options.gic = one_of(value, [2, 3]).ok_or_else(|| wrong("2 or 3"))?,
                 "input" if value == "default" => options.input = Some(Input::Default),

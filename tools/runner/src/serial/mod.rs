@@ -96,7 +96,7 @@ pub fn lack<'a>(words: impl IntoIterator<Item = &'a String>) -> Option<Lack> {
             ("cpu", _) => "a board has the processor that it has",
             ("gic", _) => "a board has the interrupt controller that it has",
             ("el", _) => "the firmware enters the kernel at exception level 2",
-            ("offset", _) => "the firmware puts the kernel where it does",
+            ("image", "elf") | ("offset", _) => "the firmware puts the kernel where it does",
             ("dtb", _) => "the firmware hands over its own device tree",
             ("icount" | "gdb" | "qemu", _) => "a board is no emulator",
             ("out" | "semihosting", _) => "there is no host to call",
@@ -117,10 +117,12 @@ pub struct Board {
 
 /// How a guest is to be run on it.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
+pub struct Terms<'a> {
     /// It is given up after this long: from the reset command, or else from the first byte, to the kernel's first line, and
     /// again from there.
     pub timeout: Option<Duration>,
+    /// It is given up when it has said this.
+    pub until: Option<&'a str>,
     /// Its output goes to standard output as it comes, and it gets what is typed.
     pub attached: bool,
 }
@@ -169,7 +171,7 @@ impl Board {
         options: &Options,
         image: &[u8],
         input: Option<&Path>,
-        terms: Terms,
+        terms: Terms<'_>,
         symbols: impl Fn() -> Option<Symbols>,
     ) -> Result<Ended, crate::Failure> {
         let listener = Listener::new();
@@ -189,7 +191,7 @@ impl Board {
             output: terms.attached.then_some(&mut stdout),
             input: keyboard.as_ref().map(|keyboard| (Box::new(io::stdin()) as _, keyboard.is_terminal())),
         };
-        Ok(self.play(port, listener, terms.timeout, ends, symbols)?)
+        Ok(self.play(port, listener, terms, ends, symbols)?)
     }
 
     /// Whether the board can boot from there, as far as can be seen: its settings may lie elsewhere.
@@ -209,7 +211,7 @@ impl Board {
         &self,
         mut port: Port,
         listener: Listener,
-        timeout: Option<Duration>,
+        terms: Terms<'_>,
         ends: Ends<'_>,
         symbols: impl Fn() -> Option<Symbols>,
     ) -> Result<Ended, SerialError> {
@@ -243,6 +245,9 @@ impl Board {
                     if let Some(end) = line.take(&bytes).map_err(SerialError::Output)? {
                         break end;
                     }
+                    if terms.until.is_some_and(|text| line.console.has(text)) {
+                        break End::Stopped;
+                    }
                     if !had_begun && line.listener.has_begun() {
                         started = Some(last_byte);
                         keys.release();
@@ -270,7 +275,7 @@ impl Board {
             {
                 break End::None(format!("the reset command failed: {failed}"));
             }
-            if let Some(timeout) = timeout
+            if let Some(timeout) = terms.timeout
                 && started.is_some_and(|started| started.elapsed() >= timeout)
             {
                 break End::Timeout(timeout);

@@ -11,7 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::listener::Listener;
 use super::port::{Port, PortError};
-use super::{Board, End, Ended, Ends, lack};
+use super::{Board, End, Ended, Ends, Terms, lack};
 use crate::words::split;
 
 /// Long enough to never pass in a test that does not wait for it.
@@ -53,6 +53,7 @@ fn wire() -> (File, PathBuf) {
 /// How a board is played with.
 struct Play {
     timeout: Duration,
+    until: Option<&'static str>,
     input: Option<&'static str>,
     /// Follows the command that sets the board off.
     reset: &'static str,
@@ -62,7 +63,7 @@ struct Play {
 
 impl Default for Play {
     fn default() -> Self {
-        Self { timeout: LONG, input: None, reset: "", stale: "" }
+        Self { timeout: LONG, until: None, input: None, reset: "", stale: "" }
     }
 }
 
@@ -94,7 +95,8 @@ impl Play {
             output: Some(&mut shown),
             input: self.input.map(|input| (Box::new(Cursor::new(input)) as Box<dyn Read + Send>, false)),
         };
-        let ended = board.play(port, Listener::of("5f"), Some(self.timeout), ends, || None).unwrap();
+        let terms = Terms { timeout: Some(self.timeout), until: self.until, attached: true };
+        let ended = board.play(port, Listener::of("5f"), terms, ends, || None).unwrap();
         acting.join().unwrap();
         (ended, String::from_utf8(shown).unwrap())
     }
@@ -134,6 +136,15 @@ fn what_comes_before_does_not_count() {
     assert_eq!(ended.outcome.end, End::Status(3));
     assert_eq!(ended.outcome.output, "ashlar: begin 5f\nashlar: exit 3\n");
     assert!(!shown.contains("exit 0") && shown.contains("exit 2\n..[2J.ashlar: begin 5f\n"), "{shown:?}");
+}
+
+#[test]
+fn a_guest_that_stays_on_is_left_when_it_has_said_so() {
+    let (ended, _) = Play { until: Some("no further"), ..Play::default() }.run(|mut wire| {
+        wire.write_all(b"no further\nashlar: begin 5f\nand no further").unwrap();
+        Some(wire)
+    });
+    assert_eq!((ended.outcome.end, ended.outcome.output.as_str()), (End::Stopped, "ashlar: begin 5f\nand no further"));
 }
 
 #[test]
