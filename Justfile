@@ -6,6 +6,9 @@ tools := "-p ashlar-runner -p figures -p index-reference -p mutate"
 apps := "-p bench -p hello -p index -p ring -p store"
 # As many as there are here: a GICv2 has no more than 8.
 cores := if num_cpus() =~ "^[1-8]$" { num_cpus() } else { "8" }
+# The words for machines that are as they are and have their own number of cores, and for those of them that QEMU is to be.
+board := "(^| )machine=(raspi|serial)"
+emulated := "(^| )machine=raspi"
 # What `just compare` asks.
 questions := 'query="memory allocation" query=iterator phrase="raw pointer" phrase="of the"'
 
@@ -15,16 +18,16 @@ default:
     @just --list --unsorted
 
 # Boot the default application on the host's number of cores, 8 at most; words: input=PATH, query="…", memory=1G, … (see README.md)
-run *words: setup
-    cargo run --quiet --release -p index --target {{ target }} -- input=default cores={{ cores }} "$@"
+run *words: (setup words)
+    cargo run --quiet --release -p index --target {{ target }} -- input=default {{ if words =~ board { "" } else { "cores=" + cores } }} "$@"
 
 # Boot the application whose ring buffer has no end; words: messages=N, and those of the machine
-ring *words: setup
+ring *words: (setup words)
     cargo run --quiet --release -p ring --target {{ target }} -- "$@"
 
 # Boot the key-value store that saves itself while it serves; words: records=N, requests=N, saves=N, out=DIR, and the machine's
-store *words: setup
-    cargo run --quiet --release -p store --target {{ target }} -- cores={{ cores }} "$@"
+store *words: (setup words)
+    cargo run --quiet --release -p store --target {{ target }} -- {{ if words =~ board { "" } else { "cores=" + cores } }} "$@"
 
 # Four cores on one region, every byte checked, for so many seconds of the guest's time
 soak seconds="600": setup
@@ -38,14 +41,14 @@ image-rpi4 *words:
 test-image:
     @tools/setup --boards --image tools/test-image
 
-# Run all tests: on the host, and booted under QEMU
-test: setup
-    cargo test
-    cargo test {{ tools }}
-    cargo test --target {{ target }}
-    cargo run --quiet --release -p hello --target {{ target }} -- memory=16M
-    cargo run --quiet --release -p ring --target {{ target }} -- memory=64M messages=20000
-    cargo run --quiet --release -p store --target {{ target }} -- memory=128M cores=2 records=20000 requests=100000
+# Run all tests: on the host, and booted under QEMU; with words, such as machine=raspi4b, those that boot
+test *words: (setup words)
+    {{ if words == "" { "cargo test" } else { "" } }}
+    {{ if words == "" { "cargo test " + tools } else { "" } }}
+    cargo test --target {{ target }} {{ if words == "" { "" } else { "--no-fail-fast" } }} -- "$@"
+    cargo run --quiet --release -p hello --target {{ target }} -- memory=16M "$@"
+    cargo run --quiet --release -p ring --target {{ target }} -- memory=64M messages=20000 "$@"
+    cargo run --quiet --release -p store --target {{ target }} -- memory=128M cores=2 records=20000 requests=100000 "$@"
 
 # Check format, lints and all tests
 check: setup && test
@@ -56,7 +59,7 @@ check: setup && test
     cargo clippy {{ apps }} --target {{ target }} -- -D warnings
 
 # Boot the default application with QEMU waiting for GDB; prints GDB's command
-debug *words: setup
+debug *words: (setup words)
     cargo run --quiet --release -p index --target {{ target }} -- input=default gdb=on "$@"
 
 # Compare the application's answers on the default input with a plain host program's
@@ -77,5 +80,5 @@ clean:
     cargo clean
 
 # Bring what building and running needs; says nothing when all is there
-setup:
-    @tools/setup
+setup words="":
+    @tools/setup {{ if words =~ emulated { "--boards" } else { "" } }}

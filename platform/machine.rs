@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::tree::{NodePath, TreeError};
-use crate::mm::address::PhysAddr;
+use crate::mm::address::{PAGE_SIZE, PhysAddr};
 use crate::mm::frame::{MemoryMap, MemoryMapFull};
 use arrayvec::ArrayVec;
 use core::fmt;
@@ -423,6 +423,38 @@ impl Machine<'_> {
     /// Bytes of RAM in all banks, reserved ones included.
     pub fn ram(&self) -> u64 {
         self.banks.iter().map(|bank| bank.end - bank.start).sum()
+    }
+
+    /// The RAM to use when it may be `limit` bytes at most: what is in use already, wherever it lies (the image, the tree,
+    /// the initrd, and where other cores wait), then the lowest, as with Linux's `mem=`.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryMapFull`] when that is more pieces than a map holds.
+    pub fn ram_within(&self, limit: u64, image: Range<PhysAddr>) -> Result<MemoryMap, MemoryMapFull> {
+        let mut ram = MemoryMap::new();
+        for bank in &self.banks {
+            ram.add(bank.clone())?;
+        }
+        if limit >= ram.total() {
+            return Ok(ram);
+        }
+        let reserved = self.reserved.iter().filter(|reserved| matches!(reserved.reason, Reason::Initrd | Reason::Tree));
+        let spins = self.cpus.iter().filter_map(|cpu| match cpu.enable {
+            EnableMethod::SpinTable { release } => Some(release..PhysAddr(release.0 | 7)),
+            _ => None,
+        });
+        let mut unused = ram.clone();
+        for used in reserved.map(|reserved| reserved.range.clone()).chain(spins).chain([image]) {
+            unused.remove(used)?;
+        }
+        let mut spare = limit.saturating_sub(ram.total() - unused.total()) & !(PAGE_SIZE as u64 - 1);
+        for range in unused.iter() {
+            let taken = spare.min(range.end - range.start);
+            spare -= taken;
+            ram.remove(range.start + taken..range.end)?;
+        }
+        Ok(ram)
     }
 
     /// The RAM that is free: the banks without the reserved ranges. The image is not in the tree, and not taken out.

@@ -7,7 +7,9 @@
 //! firmware does: with the word [`MARK`] in the text, nothing before it is read.
 #![forbid(unsafe_code)]
 
+use crate::mm::address::PAGE_SIZE;
 use crate::mm::huge::{KNOBS, PolicyError, Settings};
+use crate::platform::machine::LINEAR_REACH;
 use arrayvec::ArrayVec;
 use core::fmt;
 use log::LevelFilter;
@@ -59,6 +61,7 @@ pub const KEYS: &[Key] = &[
         allowed: "a word of the host's",
         set: |arguments, value| store(&mut arguments.begin, (!value.is_empty()).then_some(Some(value))),
     },
+    Key { name: "mem", allowed: "4K to 384G", set: |arguments, value| store(&mut arguments.mem, size(value)) },
     Key {
         name: "out",
         allowed: "a directory of the host",
@@ -86,6 +89,8 @@ pub struct Arguments<'a> {
     /// What the first line says, `ashlar: begin …`: by it the host knows this boot from an earlier one. `begin=`, default
     /// none, and no such line.
     pub begin: Option<&'a str>,
+    /// How much RAM is used at most, in bytes. `mem=`, default all there is.
+    pub mem: u64,
     /// Directory of the host for output files. `out=`.
     pub out: Option<&'a str>,
     /// What could not be understood; past the first 8 they are dropped.
@@ -165,6 +170,7 @@ impl<'a> Arguments<'a> {
             reset: false,
             maxcpus: usize::MAX,
             begin: None,
+            mem: u64::MAX,
             out: None,
             warnings: ArrayVec::new(),
         };
@@ -226,6 +232,21 @@ fn one_of<const N: usize>(value: &str, allowed: [&str; N]) -> Option<usize> {
 fn count(value: &str) -> Option<usize> {
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
     value.parse().ok().filter(|count| is_number && (1..=512).contains(count))
+}
+
+/// Bytes, or with `K`, `M` or `G` after them as many KiB, MiB or GiB.
+fn size(value: &str) -> Option<u64> {
+    let digits = value.trim_end_matches(['K', 'k', 'M', 'm', 'G', 'g']);
+    let shift = match &value[digits.len()..] {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" | "m" => 20,
+        "G" | "g" => 30,
+        _ => return None,
+    };
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let bytes = digits.parse::<u64>().ok()?.checked_mul(1 << shift)?;
+    Some(bytes).filter(|bytes| is_number && (PAGE_SIZE as u64..=LINEAR_REACH.0).contains(bytes))
 }
 
 /// The words of `text`.

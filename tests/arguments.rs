@@ -39,7 +39,7 @@ fn every_key_is_read() {
     let policy = "transparent_hugepage=madvise defrag=defer+madvise max_ptes_none=511 shrink_underused=0 khugepaged=off \
                   khugepaged_budget=20 fault=eager use_zero_page=0 max_ptes_shared=7";
     let text = format!(
-        "log=trace semihosting=on {policy} overcommit=on maxcpus=3 console=serial1 at_exit=reset begin=5f out=/tmp/a=b"
+        "log=trace semihosting=on {policy} overcommit=on maxcpus=3 mem=64M console=serial1 at_exit=reset begin=5f out=/tmp/a=b"
     );
     let text = text.as_str();
     let arguments = Arguments::parse(text);
@@ -53,7 +53,7 @@ fn every_key_is_read() {
     assert_eq!((value(text, "use_zero_page"), value(text, "max_ptes_shared")), (0, 7));
     assert_eq!(arguments.out, Some("/tmp/a=b"));
     assert_eq!(arguments.begin, Some("5f"));
-    assert_eq!((arguments.maxcpus, arguments.reset), (3, true));
+    assert_eq!((arguments.maxcpus, arguments.mem, arguments.reset), (3, 64 << 20, true));
     assert_eq!(ashlar::arguments::value(text, "console"), Some("serial1"));
     assert_eq!(ashlar::arguments::value("console=a console=\"b c\" xconsole=d", "console"), Some("b c"));
     assert!(arguments.warnings.is_empty());
@@ -82,6 +82,19 @@ fn values_out_of_range_are_refused_and_the_default_is_kept() {
     assert_eq!(warnings("maxcpus=0 maxcpus=+2 maxcpus=513 maxcpus").len(), 4);
     assert_eq!(Arguments::parse("maxcpus=0").maxcpus, usize::MAX);
     assert_eq!(warnings("khugepaged_budget=101").len() + warnings("defrag=madvise+defer defrag").len(), 3);
+}
+
+fn sizes_have_suffixes() {
+    for (size, bytes) in [("4096", 4096), ("6k", 6 << 10), ("100M", 100 << 20), ("3G", 3 << 30), ("384G", 384 << 30)] {
+        assert_eq!(Arguments::parse(&format!("mem={size}")).mem, bytes);
+    }
+    let wrong =
+        ["", "0", "4095", "M", "1T", "1MM", "1 M", "+1M", "-1M", "0x1000", "385G", "17179869184G", "1.5G", "1MiB"];
+    for size in wrong {
+        let text = format!("mem=\"{size}\"");
+        assert_eq!(warnings(&text), [format!("boot argument mem={size} is ignored: mem takes 4K to 384G")]);
+        assert_eq!(Arguments::parse(&text).mem, u64::MAX);
+    }
 }
 
 fn policy_is_set_by_name() {
@@ -159,6 +172,7 @@ ashlar_test::tests! {
     every_key_is_read,
     every_allowed_value_is_allowed,
     values_out_of_range_are_refused_and_the_default_is_kept,
+    sizes_have_suffixes,
     policy_is_set_by_name,
     the_last_of_a_key_counts,
     quotes_keep_blanks,

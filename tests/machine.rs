@@ -205,6 +205,39 @@ fn the_console_is_named_by_a_boot_argument() {
     }
 }
 
+/// What is in use counts, wherever it lies; the rest is the lowest RAM there is.
+fn a_limit_keeps_what_is_in_use() {
+    let image = range(0x8_0000, 0x18_0000);
+    parse(PI4, |machine| {
+        let within = |limit, image| -> Vec<_> { machine.ram_within(limit, image).unwrap().iter().collect() };
+        let (initrd, tree) = (range(0x200_0000, 0x234_6000), range(0x4800_0000, 0x4800_1000));
+        let used = 0x34_6000 + 0x1000;
+        // The image lies among the lowest, as do the words that cores wait at.
+        assert_eq!(within((16 << 20) + used, image.clone()), [range(0, 16 << 20), initrd.clone(), tree.clone()]);
+        assert_eq!(within((48 << 20) + 0x1000, image.clone()), [range(0, 48 << 20), tree.clone()]);
+        assert_eq!(within((48 << 20) + 0x1fff, image.clone()), [range(0, 48 << 20), tree.clone()], "whole frames");
+        // All of the first bank, and some of the second.
+        let more = within(0x3c00_0000 + 0x10_0000, image.clone());
+        assert_eq!(more, [range(0, 0x3c00_0000), range(0x4000_0000, 0x400f_f000), tree.clone()]);
+        // An image that lies high stays; what no limit has room for stays as well, alone.
+        let high = range(0x5000_0000, 0x5010_0000);
+        let with = [range(0, 1 << 20), initrd.clone(), tree.clone(), high.clone()];
+        assert_eq!(within((2 << 20) + used, high.clone()), with);
+        assert_eq!(within(4096, high.clone()), [range(0, 0x1000), initrd, tree, high]);
+        // A limit that is none.
+        let all: Vec<_> = machine.banks.iter().map(|bank| bank.start..PhysAddr(bank.end.0 & !0xfff)).collect();
+        assert_eq!(within(u64::MAX, image.clone()), all);
+        assert_eq!(within(machine.ram() & !0xfff, image.clone()), all);
+    });
+    parse(VIRT, |machine| {
+        let image = range(0x4020_0000, 0x4030_0000);
+        let within = machine.ram_within(64 << 20, image).unwrap();
+        let tree = range(AT.0, AT.0 + (VIRT.len() as u64).next_multiple_of(4096));
+        assert_eq!(within.total(), 64 << 20);
+        assert_eq!(within.iter().last(), Some(tree));
+    });
+}
+
 ashlar_test::tests! {
     virt,
     virt_with_gicv3,
@@ -214,4 +247,5 @@ ashlar_test::tests! {
     boards_of_each_size,
     ram_ends_where_the_peripherals_begin,
     the_console_is_named_by_a_boot_argument,
+    a_limit_keeps_what_is_in_use,
 }

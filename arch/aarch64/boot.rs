@@ -305,11 +305,11 @@ impl From<NoThread> for SetupError {
 
 /// Builds the linear map, the kernel heap and the area for kernel stacks, and starts the memory manager.
 fn prepare_memory(machine: &Machine<'_>, arguments: &Arguments<'_>) -> Result<(), SetupError> {
-    let (mut mapped, mut free) = (MemoryMap::new(), MemoryMap::new());
-    for bank in &machine.banks {
-        mapped.add(bank.clone())?;
-        free.add(bank.clone())?;
-    }
+    let image = |start: VirtAddr, end: VirtAddr| layout::image_physical(start)..layout::image_physical(end);
+    let whole_image = image(layout::IMAGE, layout::__image_end.address());
+    // RAM beyond the limit is not even mapped: it may be somebody else's.
+    let mut mapped = machine.ram_within(arguments.mem, whole_image.clone())?;
+    let mut free = mapped.clone();
     for reserved in &machine.reserved {
         match reserved.reason {
             Reason::Initrd => free.hold(reserved.range.clone())?,
@@ -319,8 +319,7 @@ fn prepare_memory(machine: &Machine<'_>, arguments: &Arguments<'_>) -> Result<()
             mapped.remove(reserved.range.clone())?;
         }
     }
-    let image = |start: VirtAddr, end: VirtAddr| layout::image_physical(start)..layout::image_physical(end);
-    free.remove(image(layout::IMAGE, layout::__image_end.address()))?;
+    free.remove(whole_image)?;
     // What may not be written has no writable alias.
     mapped.remove(image(layout::__text_start.address(), layout::__rodata_end.address()))?;
     linear_map::build(&mapped, &mut free)?;

@@ -35,6 +35,8 @@ pub struct Outcome {
     pub end: End,
     /// All of its console output, with symbols.
     pub output: String,
+    /// What QEMU said beside it, or the board before it, if not attached.
+    pub said: String,
 }
 
 /// How a guest is to be run.
@@ -44,7 +46,7 @@ pub struct Terms<'a> {
     pub timeout: Option<Duration>,
     /// It is ended when it has said this.
     pub until: Option<&'a str>,
-    /// Its exit status is QEMU's.
+    /// Its exit status is QEMU's, if it runs in QEMU.
     pub semihosting: bool,
     /// Its output goes to standard output as it comes, and it reads standard input.
     pub attached: bool,
@@ -56,9 +58,11 @@ pub struct Terms<'a> {
 /// QEMU can't be started or waited for, or standard output can't be written.
 pub fn run(command: &mut Command, terms: Terms<'_>, symbols: impl Fn() -> Option<Symbols>) -> io::Result<Outcome> {
     let input = if terms.attached { Stdio::inherit() } else { Stdio::null() };
-    let mut child = command.stdin(input).stdout(Stdio::piped()).spawn()?;
+    let errors = if terms.attached { Stdio::inherit() } else { Stdio::piped() };
+    let mut child = command.stdin(input).stdout(Stdio::piped()).stderr(errors).spawn()?;
     let deadline = terms.timeout.map(|timeout| Instant::now() + timeout);
-    let chunks = read_in_background(&mut child);
+    let chunks = read_in_background(child.stdout.take());
+    let errors = read_in_background(child.stderr.take());
     let mut console = Console::new(symbols);
     let (mut timed_out, mut stopped) = (false, false);
     loop {
@@ -89,15 +93,16 @@ pub fn run(command: &mut Command, terms: Terms<'_>, symbols: impl Fn() -> Option
         Some(timeout) if timed_out => End::Timeout(timeout),
         _ => end_of(status, &output, terms.semihosting),
     };
-    Ok(Outcome { end, output })
+    let said: Vec<u8> = errors.iter().flatten().collect();
+    Ok(Outcome { end, output, said: String::from_utf8_lossy(&said).into_owned() })
 }
 
-fn read_in_background(child: &mut Child) -> Receiver<Vec<u8>> {
+fn read_in_background(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
-    if let Some(mut stdout) = child.stdout.take() {
+    if let Some(mut pipe) = pipe {
         thread::spawn(move || {
             let mut buffer = vec![0; 64 << 10];
-            while let Ok(length @ 1..) = stdout.read(&mut buffer) {
+            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
                 if sender.send(buffer[..length].to_vec()).is_err() {
                     break;
                 }
@@ -268,6 +273,12 @@ mod tests {
         let script = "printf 'and no '; printf further; exec sleep 60";
         let outcome = run(Command::new("sh").args(["-c", script]), terms, || None).unwrap();
         assert_eq!((outcome.end, outcome.output.as_str()), (End::Stopped, "and no further"));
+    }
+
+    #[test]
+    fn what_qemu_says_is_kept_apart() {
+        let outcome = shell("echo guest; echo emulator >&2; exit 1", None, true);
+        assert_eq!((outcome.output.as_str(), outcome.said.as_str()), ("guest\n", "emulator\n"));
     }
 
     #[test]

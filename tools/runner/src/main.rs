@@ -7,12 +7,14 @@
 //! could not be started or ended without a status.
 #![forbid(unsafe_code)]
 
+mod board;
 mod boot_files;
 mod expect;
 mod guest;
 mod image;
 mod input;
 mod qemu;
+mod schedule;
 mod serial;
 mod symbols;
 mod words;
@@ -20,6 +22,7 @@ mod words;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -60,6 +63,12 @@ enum Failure {
     Words(#[from] words::WordError),
     #[error(transparent)]
     Input(#[from] input::InputError),
+    #[error("{} is missing: run tools/setup --boards, which brings it", .0.display())]
+    NoTree(PathBuf),
+    #[error(transparent)]
+    Lack(#[from] board::Lack),
+    #[error("its device tree is for machine={machine}")]
+    Tree { machine: String },
     #[error(transparent)]
     BootFiles(#[from] boot_files::BootFilesError),
     #[error(transparent)]
@@ -85,7 +94,8 @@ fn run() -> Result<u8, Failure> {
     let bytes = fs::read(&elf).map_err(|error| Failure::File { path: elf.clone(), error })?;
     let kernel = Kernel::parse(&bytes).map_err(|error| Failure::Image { path: elf.clone(), error })?;
     let image = write_image(&elf, "img", &kernel.image)?;
-    let boot = Boot { elf, kernel, image, words };
+    let here = std::env::current_dir().map_err(|error| Failure::File { path: ".".into(), error })?;
+    let boot = Boot { elf, kernel, image, words, here };
     let options = boot.options(&[])?;
     if let Some(directory) = &options.into {
         return boot.write_files(&options, directory).map(|()| 0);
@@ -113,89 +123,147 @@ struct Boot {
     image: PathBuf,
     /// The words from the command line.
     words: Vec<String>,
+    /// The directory that this process is in.
+    here: PathBuf,
+}
+
+/// One boot, ready to start.
+struct Plan<'a> {
+    machine: Machine,
+    terms: Terms<'a>,
+    /// Others may run beside it.
+    shares: bool,
+}
+
+/// What it is to run on.
+enum Machine {
+    /// An emulated one; QEMU's arguments.
+    Qemu { arguments: Vec<OsString>, waits_for_debugger: bool },
+    /// One at a serial port.
+    Board { board: Board, options: Box<Options>, initrd: Option<PathBuf> },
+}
+
+/// Why a boot is left out that can't be had here; any other failure is the file's.
+fn skipped<'a>(failure: Failure) -> Result<Result<Plan<'a>, Failure>, Failure> {
+    match failure {
+        // Not every distribution's QEMU knows every board; where nobody reads the output, that is a failure.
+        Failure::Qemu(QemuError::Old { board: true, .. }) if std::env::var_os("CI").is_none() => Ok(Err(failure)),
+        Failure::Lack(_) | Failure::Tree { .. } => Ok(Err(failure)),
+        _ => Err(failure),
+    }
+}
+
+/// Prints what came of a boot; whether it is what was expected.
+fn tell(name: &str, outcome: &Outcome, notes: &str, took: Duration, expectations: &Expectations) -> bool {
+    let Outcome { end, output, said } = outcome;
+    let (ended, mismatches) = match end {
+        End::Status(status) => (true, expectations.mismatches(Some(*status), output)),
+        End::Stopped => (true, expectations.mismatches(None, output)),
+        _ => (false, Vec::new()),
+    };
+    if ended && mismatches.is_empty() {
+        for line in output.lines().filter(|line| line.starts_with("test ")) {
+            println!("{line}");
+        }
+        println!("boot with {name} ... ok ({:.1} s)", took.as_secs_f32());
+        return true;
+    }
+    for text in [output, said].map(|text| text.trim_end()).iter().filter(|text| !text.is_empty()) {
+        println!("{text}");
+    }
+    println!("boot with {name} ... FAILED");
+    for mismatch in mismatches {
+        println!("  {mismatch}");
+    }
+    if !ended {
+        report(end, notes);
+    }
+    false
 }
 
 impl Boot {
     /// Boots the kernel at the user's terminal; its status is the result.
     fn attached(&self) -> Result<u8, Failure> {
-        let (outcome, notes) = self.boot(&[], None, true)?;
+        let plan = self.plan(&[], None, true)?;
+        let (outcome, notes) = self.run(&plan)?;
         match outcome.end {
             End::Status(status) => Ok(status),
             end => Ok(report(&end, &notes)),
         }
     }
 
-    /// Boots the kernel as often as its expectations say; 0 if all came out as expected.
+    /// Boots the kernel as often as its expectations say; 0 if all came out as expected. Boots of a single core go side by
+    /// side, one for each of the host's.
     fn check(&self, expectations: &Expectations) -> Result<u8, Failure> {
-        let mut failed = false;
+        let mut boots = Vec::new();
         for run in &expectations.runs {
             let name = if run.is_empty() { "defaults".into() } else { run.join(" ") };
-            if let Some(lack) = self.lack(run)? {
-                println!("boot with {name} ... skipped: {lack}");
-                continue;
-            }
-            let started = Instant::now();
-            let (outcome, notes) = match self.boot(run, expectations.until(), false) {
-                // Not every distribution's QEMU knows every board; where nobody reads the output, that is a failure.
-                Err(Failure::Qemu(error @ QemuError::Old { board: true, .. })) if std::env::var_os("CI").is_none() => {
-                    println!("boot with {name} ... skipped: {error}");
-                    continue;
+            boots.push((name, self.plan(run, expectations.until(), false).map_or_else(skipped, |plan| Ok(Ok(plan)))?));
+        }
+        let (mut failed, mut ran, mut failure) = (false, false, None);
+        let at_once = std::thread::available_parallelism().map_or(1, NonZero::get);
+        schedule::run(
+            &boots,
+            at_once,
+            |(_, plan)| plan.as_ref().map_or(true, |plan| plan.shares),
+            |(_, plan)| {
+                let started = Instant::now();
+                plan.as_ref().ok().map(|plan| (self.run(plan), started.elapsed()))
+            },
+            |(name, plan), result| match (plan, result) {
+                (Ok(_), Some((Ok((outcome, notes)), took))) => {
+                    ran = true;
+                    failed |= !tell(name, &outcome, &notes, took, expectations);
                 }
-                result => result?,
-            };
-            let mismatches = match outcome.end {
-                End::Status(status) => expectations.mismatches(Some(status), &outcome.output),
-                End::Stopped => expectations.mismatches(None, &outcome.output),
-                _ => Vec::new(),
-            };
-            let end = outcome.end;
-            let ended = matches!(end, End::Status(_) | End::Stopped);
-            if ended && mismatches.is_empty() {
-                for line in outcome.output.lines().filter(|line| line.starts_with("test ")) {
-                    println!("{line}");
-                }
-                println!("boot with {name} ... ok ({:.1} s)", started.elapsed().as_secs_f32());
-                continue;
-            }
-            failed = true;
-            println!("{}\nboot with {name} ... FAILED", outcome.output.trim_end());
-            for mismatch in mismatches {
-                println!("  {mismatch}");
-            }
-            if !ended {
-                report(&end, &notes);
-            }
+                (_, Some((Err(error), _))) => failure = Some(error),
+                (Err(why), _) => println!("boot with {name} ... skipped: {why}"),
+                (Ok(_), None) => {}
+            },
+        );
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        if !ran {
+            println!("nothing of {} could be run: every boot was skipped", self.elf.display());
         }
         Ok(u8::from(failed))
     }
 
-    /// What `run` asks for that a board does not have, if it would be booted on one.
-    fn lack(&self, run: &[String]) -> Result<Option<serial::Lack>, Failure> {
-        Ok(if self.options(run)?.is_board() { serial::lack(run) } else { None })
-    }
-
-    /// Boots the kernel with the words of `run` and the command line's; how it ended, and how it was started.
-    fn boot(&self, run: &[String], until: Option<&str>, attached: bool) -> Result<(Outcome, String), Failure> {
-        let options = self.options(run)?;
-        if let Some(out) = &options.out {
-            fs::create_dir_all(out).map_err(|error| Failure::File { path: out.clone(), error })?;
+    /// What booting with `run` and the words from the command line takes.
+    fn plan<'a>(&self, run: &[String], until: Option<&'a str>, attached: bool) -> Result<Plan<'a>, Failure> {
+        let mut options = self.options(run)?;
+        if let Some(board) = board::find(&options.machine) {
+            board.check(&options)?;
+            if let (Some(emulation), None) = (&board.emulation, &options.device_tree) {
+                let tree = self.target_directory().join("boards").join(emulation.tree);
+                if !tree.exists() {
+                    return Err(Failure::NoTree(tree));
+                }
+                options.device_tree = Some(tree);
+            }
         }
-        let initrd = self.initrd(&options)?;
+        // A line that brings a tree is about the machine that the tree is of.
+        let meant = Options::parse(run, &self.here)?;
+        if meant.device_tree.is_some() && meant.machine != options.machine {
+            return Err(Failure::Tree { machine: meant.machine });
+        }
         let timeout = match options.timeout {
             Some(Timeout::After(timeout)) => Some(timeout),
             Some(Timeout::Never) => None,
             None => (!options.gdb && (!attached || self.is_test())).then_some(TEST_TIMEOUT),
         };
-        let here = here()?;
-        let symbols = || Symbols::load(&self.elf, &here);
-        if options.is_board() {
-            if let Some(lack) = serial::lack(&self.words) {
-                return Err(SerialError::from(lack).into());
-            }
-            let terms = serial::Terms { timeout, until, attached };
+        let terms = Terms { timeout, until, semihosting: options.semihosting, attached };
+        let initrd = self.initrd(&options)?;
+        if options.is_serial() {
             let board = Board::new(&options)?;
-            let ended = board.run(&options, &self.kernel.image, initrd.as_deref(), terms, symbols)?;
-            return Ok((ended.outcome, ended.notes));
+            return Ok(Plan {
+                machine: Machine::Board { board, options: Box::new(options), initrd },
+                terms,
+                shares: false,
+            });
+        }
+        if let Some(out) = &options.out {
+            fs::create_dir_all(out).map_err(|error| Failure::File { path: out.clone(), error })?;
         }
         let image = match options.offset {
             _ if options.elf => self.elf.clone(),
@@ -204,14 +272,33 @@ impl Boot {
         };
         let arguments = qemu::arguments(&options, &image, initrd.as_deref())?;
         qemu::check_version(&options.machine)?;
-        if options.gdb {
-            eprintln!("waiting for a debugger: gdb-multiarch {} -ex 'target remote :1234'", self.elf.display());
+        Ok(Plan {
+            machine: Machine::Qemu { arguments, waits_for_debugger: options.gdb },
+            terms,
+            // Several cores have the host for themselves; there is one port for debuggers, and one file of a name.
+            shares: options.cores_at_start() == 1 && !options.gdb && options.out.is_none(),
+        })
+    }
+
+    /// Boots as `plan` says: what came of it, and how it was started.
+    fn run(&self, plan: &Plan<'_>) -> Result<(Outcome, String), Failure> {
+        let symbols = || Symbols::load(&self.elf, &self.here);
+        match &plan.machine {
+            Machine::Board { board, options, initrd } => {
+                let ended = board.run(options, &self.kernel.image, initrd.as_deref(), plan.terms, symbols)?;
+                Ok((ended.outcome, ended.notes))
+            }
+            Machine::Qemu { arguments, waits_for_debugger } => {
+                if *waits_for_debugger {
+                    let elf = self.elf.display();
+                    eprintln!("waiting for a debugger: gdb-multiarch {elf} -ex 'target remote :1234'");
+                }
+                let outcome = guest::run(Command::new(qemu::PROGRAM).args(arguments), plan.terms, symbols)
+                    .map_err(QemuError::Start)?;
+                let words: Vec<_> = arguments.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
+                Ok((outcome, format!("it was started as {} {}", qemu::PROGRAM, words.join(" "))))
+            }
         }
-        let terms = Terms { timeout, until, semihosting: options.semihosting, attached };
-        let outcome =
-            guest::run(Command::new(qemu::PROGRAM).args(&arguments), terms, symbols).map_err(QemuError::Start)?;
-        let words: Vec<_> = arguments.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
-        Ok((outcome, format!("it was started as {} {}", qemu::PROGRAM, words.join(" "))))
     }
 
     /// Puts what a boot loader needs into `directory`, and boots nothing.
@@ -223,12 +310,12 @@ impl Boot {
 
     /// What the words ask for, with those of `run` before the command line's.
     fn options(&self, run: &[String]) -> Result<Options, Failure> {
-        Ok(Options::parse(run.iter().chain(&self.words), &here()?)?)
+        Ok(Options::parse(run.iter().chain(&self.words), &self.here)?)
     }
 
     /// The packed input files, if there are any.
     fn initrd(&self, options: &Options) -> Result<Option<PathBuf>, Failure> {
-        let archive = |input| input::archive(input, &self.cache());
+        let archive = |input| input::archive(input, &self.target_directory().join("ashlar-input"));
         Ok(options.input.as_ref().map(archive).transpose()?)
     }
 
@@ -237,17 +324,12 @@ impl Boot {
         self.elf.parent().is_some_and(|parent| parent.ends_with("deps"))
     }
 
-    /// Where packed input is kept: in the target directory, which cargo marks by a file.
-    fn cache(&self) -> PathBuf {
+    /// The target directory, which cargo marks by a file; packed input and the boards' trees are kept there.
+    fn target_directory(&self) -> PathBuf {
         let marked = |directory: &&Path| directory.join("CACHEDIR.TAG").exists();
         let target = self.elf.ancestors().filter(marked).last();
-        target.map_or_else(std::env::temp_dir, Path::to_path_buf).join("ashlar-input")
+        target.map_or_else(std::env::temp_dir, Path::to_path_buf)
     }
-}
-
-/// Where relative paths start.
-fn here() -> Result<PathBuf, Failure> {
-    std::env::current_dir().map_err(|error| Failure::File { path: ".".into(), error })
 }
 
 /// Says why a guest has no status, and how it was started; returns the runner's status for it.

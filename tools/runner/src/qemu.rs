@@ -8,6 +8,7 @@ use std::process::Command;
 
 use thiserror::Error;
 
+use crate::board;
 use crate::words::{Options, WordError};
 
 /// The emulator's program.
@@ -15,6 +16,9 @@ pub const PROGRAM: &str = "qemu-system-aarch64";
 
 /// From here on memory is only reserved as the guest touches it, so that a large machine fits on a small host.
 const LARGE_MEMORY: u64 = 8 << 30;
+
+/// How often the counter ticks in a second of which each instruction is a nanosecond.
+const COUNTED_FREQUENCY: u32 = 1_000_000_000;
 
 /// QEMU that can't be used.
 #[derive(Debug, Error)]
@@ -50,7 +54,7 @@ pub fn check_version(machine: &str) -> Result<(), QemuError> {
     })?;
     let text = String::from_utf8_lossy(&output.stdout);
     let Some(found) = version(&text) else { return Ok(()) };
-    let board = machine.starts_with("raspi4");
+    let board = board::find(machine).is_some();
     let (wanted, least) = if board { ("9.0", (9, 0)) } else { ("7.2", (7, 2)) };
     if found < least {
         return Err(QemuError::Old {
@@ -76,33 +80,35 @@ fn version(text: &str) -> Option<(u32, u32)> {
 pub fn arguments(options: &Options, image: &Path, initrd: Option<&Path>) -> Result<Vec<OsString>, WordError> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
-    let board = options.machine.starts_with("raspi");
     let mut machine = options.machine.clone();
-    if !board {
-        // A board is as it is; `virt` is as one asks for.
-        machine += &format!(",gic-version={}", options.gic);
-        if options.exception_level == 2 {
+    if let Some(board) = board::find(&machine).and_then(|board| board.emulation.as_ref()) {
+        // It is as it is, and refuses to be told how large.
+        if options.icount {
+            add(&["-global", &format!("{}={COUNTED_FREQUENCY}", board.counter_frequency)]);
+        }
+        if let Some(cores) = options.cores {
+            add(&["-global", &format!("{}={cores}", board.enabled_cores)]);
+        }
+        add(&["-M", &machine]);
+    } else {
+        machine += &format!(",gic-version={}", options.gic.unwrap_or(2));
+        if options.exception_level == Some(2) {
             machine += ",virtualization=on";
         }
-        let cycles = if options.icount { ",cntfrq=1000000000" } else { "" };
-        add(&["-cpu", &format!("{}{cycles}", options.cpu)]);
-    }
-    let memory = options.memory.or((!board).then_some(1 << 30));
-    if let Some(bytes) = memory {
+        let frequency = if options.icount { format!(",cntfrq={COUNTED_FREQUENCY}") } else { String::new() };
+        add(&["-cpu", &format!("{}{frequency}", options.cpu.as_deref().unwrap_or("cortex-a72"))]);
+        let bytes = options.memory.unwrap_or(1 << 30);
         let size = format!("{}K", bytes >> 10);
         add(&["-m", &size]);
         if bytes >= LARGE_MEMORY {
             add(&["-object", &format!("memory-backend-ram,id=ram,size={size},reserve=off")]);
             machine += ",memory-backend=ram";
         }
-    }
-    add(&["-M", &machine]);
-    if let Some(cores) = options.cores.or((!board).then_some(1)) {
-        add(&["-smp", &cores.to_string()]);
+        add(&["-M", &machine, "-smp", &options.cores.unwrap_or(1).to_string()]);
     }
     add(&["-nic", "none", "-display", "none", "-monitor", "none"]);
     // The board's second UART is the mini UART.
-    if board && options.boot_arguments.iter().any(|word| word == "console=serial1") {
+    if board::find(&options.machine).is_some() && options.boot_arguments.iter().any(|word| word == "console=serial1") {
         add(&["-serial", "null"]);
     }
     add(&["-serial", "stdio", "-no-reboot"]);
@@ -175,8 +181,13 @@ mod tests {
 
     #[test]
     fn a_board_keeps_its_own() {
-        let line = line("machine=raspi4b", None);
-        assert!(line.starts_with("-M raspi4b -nic none"), "{line}");
+        let all = line("machine=raspi4b el=2", None);
+        assert!(all.starts_with("-M raspi4b -nic none"), "{all}");
+        let part = line("machine=raspi4b memory=64M cores=2 icount=on", None);
+        let globals =
+            "-global cortex-a72-arm-cpu.cntfrq=1000000000 -global bcm2838.enabled-cpus=2 -M raspi4b -nic none";
+        assert!(part.starts_with(globals), "{part}");
+        assert!(part.ends_with("-append mem=65536K maxcpus=2 semihosting=on"), "{part}");
     }
 
     #[test]

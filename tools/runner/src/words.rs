@@ -6,28 +6,28 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// The machine that is no emulator: a board at a serial port.
-pub const BOARD: &str = "serial";
+use crate::board;
 
 /// What the words of one boot ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// `machine=`: QEMU's name of the machine, or [`BOARD`].
+    /// `machine=`: QEMU's name of the machine, or [`board::SERIAL`].
     pub machine: String,
-    /// `memory=`, in bytes; a multiple of 1 KiB. `None` is the machine's default.
+    /// `memory=`, in bytes; a multiple of 1 KiB. `None` is the machine's default: 1 GiB, or all that a board has.
     pub memory: Option<u64>,
-    /// `cores=`. `None` is the machine's default.
+    /// `cores=`. `None` is the machine's default: one, or all that a board has. What a test needs a single core for is the
+    /// exception, so that it says `cores=1`; all others see a board as it is.
     pub cores: Option<u32>,
-    /// `cpu=`: QEMU's name of the processor.
-    pub cpu: String,
-    /// `el=`: the exception level the guest is entered at, 1 or 2.
-    pub exception_level: u8,
+    /// `cpu=`: QEMU's name of the processor. `None` is a Cortex-A72.
+    pub cpu: Option<String>,
+    /// `el=`: the exception level the guest is entered at, 1 or 2. `None` is 1, or as a board has it.
+    pub exception_level: Option<u8>,
     /// `offset=`: how far above the machine's load base the image is put, a multiple of 4 KiB.
     pub offset: Option<u64>,
     /// `image=elf`: QEMU is given the ELF file, not the flat image that boot loaders know.
     pub elf: bool,
-    /// `gic=`: the version of the interrupt controller, 2 or 3.
-    pub gic: u8,
+    /// `gic=`: the version of the interrupt controller, 2 or 3. `None` is 2.
+    pub gic: Option<u8>,
     /// `input=`: what to pack into the initrd.
     pub input: Option<Input>,
     /// `out=`: an absolute path of the host's, for the guest's output files.
@@ -101,11 +101,11 @@ impl Default for Options {
             machine: "virt".into(),
             memory: None,
             cores: None,
-            cpu: "cortex-a72".into(),
-            exception_level: 1,
+            cpu: None,
+            exception_level: None,
             offset: None,
             elf: false,
-            gic: 2,
+            gic: None,
             input: None,
             out: None,
             into: None,
@@ -144,7 +144,7 @@ impl Options {
             };
             match key {
                 "machine" => options.machine = value.into(),
-                "cpu" => options.cpu = value.into(),
+                "cpu" => options.cpu = Some(value.into()),
                 "memory" => {
                     options.memory = Some(size(value).ok_or_else(|| wrong("a size in whole KiB, such as 64M or 1G"))?);
                 }
@@ -152,7 +152,7 @@ impl Options {
                     let cores = value.parse().ok().filter(|cores| (1..=512).contains(cores));
                     options.cores = Some(cores.ok_or_else(|| wrong("a number of cores from 1 to 512"))?);
                 }
-                "el" => options.exception_level = one_of(value, [1, 2]).ok_or_else(|| wrong("1 or 2"))?,
+                "el" => options.exception_level = Some(one_of(value, [1, 2]).ok_or_else(|| wrong("1 or 2"))?),
                 "offset" => {
                     let offset = size(value).filter(|offset| offset.is_multiple_of(4096));
                     options.offset = Some(offset.ok_or_else(|| wrong("a multiple of 4K"))?);
@@ -164,7 +164,7 @@ impl Options {
                         _ => return Err(wrong("flat or elf")),
                     }
                 }
-                "gic" => options.gic = one_of(value, [2, 3]).ok_or_else(|| wrong("2 or 3"))?,
+                "gic" => options.gic = Some(one_of(value, [2, 3]).ok_or_else(|| wrong("2 or 3"))?),
                 "input" if value == "default" => options.input = Some(Input::Default),
                 "input" if !value.is_empty() => options.input = Some(Input::Path(directory.join(value))),
                 "input" => return Err(wrong("a file, a directory, or `default`")),
@@ -199,15 +199,20 @@ impl Options {
                 _ => options.boot_arguments.push(word.clone()),
             }
         }
-        if options.is_board() {
+        if options.is_serial() {
             options.semihosting = false;
         }
         Ok(options)
     }
 
-    /// Whether the guest runs on hardware, which nobody can ask for another processor or other memory.
-    pub fn is_board(&self) -> bool {
-        self.machine == BOARD
+    /// Whether the machine is a board at a serial port.
+    pub fn is_serial(&self) -> bool {
+        self.machine == board::SERIAL
+    }
+
+    /// How many cores the machine starts with.
+    pub fn cores_at_start(&self) -> u32 {
+        self.cores.unwrap_or_else(|| board::find(&self.machine).map_or(1, |board| board.cores))
     }
 
     /// The guest's boot arguments as one line.
@@ -215,7 +220,8 @@ impl Options {
     /// # Errors
     /// [`WordError::Quote`] for a word with a double quote in it.
     pub fn command_line(&self) -> Result<String, WordError> {
-        let mut words = Vec::new();
+        // What the runner says comes first: the guest heeds the later word, which is the user's.
+        let mut words = board::find(&self.machine).map_or_else(Vec::new, |board| board.boot_arguments(self));
         if self.semihosting {
             words.push("semihosting=on".into());
         }
@@ -296,7 +302,7 @@ mod tests {
     fn machine_words_stay_and_others_go_on() {
         let options = parse("memory=64M cores=4 el=2 gic=3 icount=on thp=never log=debug hello timeout=5").unwrap();
         assert_eq!(options.memory, Some(64 << 20));
-        assert_eq!((options.cores, options.exception_level, options.gic), (Some(4), 2, 3));
+        assert_eq!((options.cores, options.exception_level, options.gic), (Some(4), Some(2), Some(3)));
         assert!(options.icount);
         assert_eq!(options.timeout, Some(Timeout::After(Duration::from_secs(5))));
         assert_eq!(options.command_line().unwrap(), "semihosting=on transparent_hugepage=never log=debug hello");
@@ -306,6 +312,15 @@ mod tests {
     fn the_later_word_counts() {
         assert_eq!(parse("memory=1G memory=16M").unwrap().memory, Some(16 << 20));
         assert_eq!(parse("timeout=7 timeout=0").unwrap().timeout, Some(Timeout::Never));
+    }
+
+    #[test]
+    fn a_board_is_used_in_part_by_boot_arguments() {
+        let line = |words| parse(words).unwrap().command_line().unwrap();
+        assert_eq!(line("memory=64M cores=2 semihosting=off"), "");
+        assert_eq!(line("machine=raspi4b memory=960M cores=4"), "semihosting=on");
+        let said = "machine=raspi4b memory=64M cores=2 maxcpus=1";
+        assert_eq!(line(said), "mem=65536K maxcpus=2 semihosting=on maxcpus=1");
     }
 
     #[test]

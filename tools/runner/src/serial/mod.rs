@@ -20,13 +20,14 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 
+use crate::board::SERIAL;
 use crate::boot_files::{self, BootFilesError};
-use crate::guest::{Console, End, Outcome};
+use crate::guest::{Console, End, Outcome, Terms};
 use crate::serial::keyboard::{Keyboard, Typed};
 use crate::serial::listener::{Heard, Listener};
 use crate::serial::port::Port;
 use crate::symbols::Symbols;
-use crate::words::{BOARD, Options};
+use crate::words::Options;
 
 /// After so long without a byte, a line that could have been the exit line was the last one.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -34,8 +35,6 @@ const SILENCE: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(50);
 /// What the reset command gets to end by itself when the guest has ended.
 const GRACE: Duration = Duration::from_secs(5);
-/// The cores of a Raspberry Pi 4.
-const CORES: u32 = 4;
 
 /// What sets our boot arguments off from the firmware's, which come first.
 const MARK: &str = "--";
@@ -46,11 +45,8 @@ const INPUT_LINE: &str = "initramfs initramfs.cpio followkernel";
 #[derive(Debug, Error)]
 pub enum SerialError {
     /// A word that is needed.
-    #[error("machine={BOARD} needs {0}")]
+    #[error("machine={machine} needs {0}", machine = SERIAL)]
     Missing(&'static str),
-    /// A word that asks for what the board lacks.
-    #[error(transparent)]
-    Lack(#[from] Lack),
     /// The port can't be used.
     #[error(transparent)]
     Port(#[from] port::PortError),
@@ -76,36 +72,6 @@ pub enum SerialError {
     Output(io::Error),
 }
 
-/// A word that asks for what a board can't be.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error("`{word}`: {why}")]
-pub struct Lack {
-    word: String,
-    why: &'static str,
-}
-
-/// The first of `words` that a board can't follow; a word that asks for what a Raspberry Pi 4 is anyway is none.
-pub fn lack<'a>(words: impl IntoIterator<Item = &'a String>) -> Option<Lack> {
-    words.into_iter().find_map(|word| {
-        let why = match word.split_once('=')? {
-            ("machine", BOARD) | ("cpu", "cortex-a72") | ("gic", "2") | ("el", "2") => return None,
-            ("icount" | "gdb" | "semihosting", "off") => return None,
-            ("machine", _) => "it is for another machine",
-            ("memory", _) => "a board has the memory that it has",
-            ("cores", count) if count.parse().is_ok_and(|count: u32| count > CORES) => "a board has four cores",
-            ("cpu", _) => "a board has the processor that it has",
-            ("gic", _) => "a board has the interrupt controller that it has",
-            ("el", _) => "the firmware enters the kernel at exception level 2",
-            ("image", "elf") | ("offset", _) => "the firmware puts the kernel where it does",
-            ("dtb", _) => "the firmware hands over its own device tree",
-            ("icount" | "gdb" | "qemu", _) => "a board is no emulator",
-            ("out" | "semihosting", _) => "there is no host to call",
-            _ => return None,
-        };
-        Some(Lack { word: word.clone(), why })
-    })
-}
-
 /// A board, and how it is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Board {
@@ -113,18 +79,6 @@ pub struct Board {
     baud: u32,
     directory: PathBuf,
     reset: Option<String>,
-}
-
-/// How a guest is to be run on it.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms<'a> {
-    /// It is given up after this long: from the reset command, or else from the first byte, to the kernel's first line, and
-    /// again from there.
-    pub timeout: Option<Duration>,
-    /// It is given up when it has said this.
-    pub until: Option<&'a str>,
-    /// Its output goes to standard output as it comes, and it gets what is typed.
-    pub attached: bool,
 }
 
 /// A guest's end, and what can be said about one without a status.
@@ -176,9 +130,6 @@ impl Board {
     ) -> Result<Ended, crate::Failure> {
         let listener = Listener::new();
         let mut options = options.clone();
-        if let Some(cores) = options.cores {
-            options.boot_arguments.insert(0, format!("maxcpus={cores}"));
-        }
         // The last one counts.
         options.boot_arguments.push(listener.argument());
         let arguments = format!("{MARK} {}", options.command_line()?);
@@ -206,7 +157,8 @@ impl Board {
         }
     }
 
-    /// Starts the board, whose files are there, and stays until its guest has ended.
+    /// Starts the board, whose files are there, and stays until its guest has ended. The time that `terms` give counts from
+    /// the reset command, or else from the first byte, to the guest's first line, and again from there.
     fn play(
         &self,
         mut port: Port,
@@ -284,7 +236,7 @@ impl Board {
         drop(port);
         drop(reset);
         let notes = self.notes(&line, &end);
-        Ok(Ended { outcome: Outcome { end, output: line.finish() }, notes })
+        Ok(Ended { outcome: line.finish(end), notes })
     }
 
     /// What the user may want to know of a guest without a status.
@@ -375,10 +327,11 @@ impl<F: Fn() -> Option<Symbols>> Line<'_, F> {
         output.flush()
     }
 
-    fn finish(self) -> String {
+    fn finish(self, end: End) -> Outcome {
+        let before = String::from_utf8_lossy(&self.before).into_owned();
         match self.listener.has_begun() {
-            true => self.console.finish(),
-            false => String::from_utf8_lossy(&self.before).into_owned(),
+            true => Outcome { end, output: self.console.finish(), said: before },
+            false => Outcome { end, output: before, said: String::new() },
         }
     }
 }

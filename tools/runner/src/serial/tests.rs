@@ -11,8 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::listener::Listener;
 use super::port::{Port, PortError};
-use super::{Board, End, Ended, Ends, Terms, lack};
-use crate::words::split;
+use super::{Board, End, Ended, Ends, Terms};
 
 /// Long enough to never pass in a test that does not wait for it.
 const LONG: Duration = Duration::from_secs(60);
@@ -95,7 +94,7 @@ impl Play {
             output: Some(&mut shown),
             input: self.input.map(|input| (Box::new(Cursor::new(input)) as Box<dyn Read + Send>, false)),
         };
-        let terms = Terms { timeout: Some(self.timeout), until: self.until, attached: true };
+        let terms = Terms { timeout: Some(self.timeout), until: self.until, semihosting: false, attached: true };
         let ended = board.play(port, Listener::of("5f"), terms, ends, || None).unwrap();
         acting.join().unwrap();
         (ended, String::from_utf8(shown).unwrap())
@@ -261,31 +260,6 @@ fn ports_that_cannot_be_used_are_named() {
     assert!(matches!(error, PortError::Used(_)), "{error}");
     drop(port);
     Port::open(&path, 115_200).unwrap();
-}
-
-#[test]
-fn words_for_an_emulator_are_refused() {
-    let lacking = |line: &str| lack(&split(line).unwrap()).map(|lack| lack.to_string());
-    for line in ["", "cores=4 el=2 gic=2 cpu=cortex-a72", "gdb=off machine=serial a=b thp=never", "semihosting=off"] {
-        assert_eq!(lacking(line), None, "{line}");
-    }
-    for word in [
-        "memory=64M",
-        "cores=8",
-        "cpu=max",
-        "gic=3",
-        "el=1",
-        "offset=4K",
-        "dtb=t.dtb",
-        "icount=on",
-        "gdb=on",
-        "qemu=-d",
-        "out=target",
-        "machine=raspi4b",
-    ] {
-        let why = lacking(&format!("cores=2 {word} x=y")).unwrap();
-        assert!(why.starts_with(&format!("`{word}`: ")), "{why}");
-    }
 }
 
 #[test]
