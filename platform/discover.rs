@@ -315,8 +315,18 @@ impl<'b, 't> Survey<'b, 't> {
         Some(Uart { kind: uart.kind, base: uart.base, clock: clock.map(|clock| clock.hertz) })
     }
 
-    /// The UART at `path`, which may be an alias.
+    /// The UART at `path`, which may be an alias, or one of Linux's names: the firmware puts those in the place of aliases. What follows a
+    /// comma says how the line is set up; it is set up in one way.
     fn uart_at(&self, path: &str) -> Option<&Candidate<'t>> {
+        let path = path.split(',').next()?;
+        let kind = match path {
+            "ttyAMA0" => Some(UartKind::Pl011),
+            "ttyS0" | "ttyS1" => Some(UartKind::Mini),
+            _ => None,
+        };
+        if kind.is_some() {
+            return self.uarts.iter().find(|uart| Some(uart.kind) == kind);
+        }
         let alias = || first_text(self.aliases?.property(path)?.value).ok();
         let path = if path.starts_with('/') { path } else { alias()? };
         self.uarts.iter().find(|uart| is_at(&uart.names, path))

@@ -2,6 +2,7 @@
 //! memory to the core. A Cortex-A72 has none, so code is compiled for exclusives, and the words that threads meet at look
 //! here first.
 
+use super::features;
 use aarch64_cpu::registers::ID_AA64ISAR0_EL1;
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,11 +10,9 @@ use tock_registers::interfaces::Readable;
 
 static HAS_LSE: AtomicBool = AtomicBool::new(false);
 
-/// Reads the identification register (Arm ARM D24.2.66, field Atomic): on the boot core, before other cores run. All
-/// cores of a machine are alike in this.
+/// Reads the identification register: on the boot core, before other cores run. All cores of a machine are alike in this.
 pub(super) fn detect() {
-    let atomic = ID_AA64ISAR0_EL1.get() >> 20 & 0xf;
-    HAS_LSE.store(atomic >= 0b0010, Ordering::Relaxed);
+    HAS_LSE.store(features::has_lse(ID_AA64ISAR0_EL1.get()), Ordering::Relaxed);
 }
 
 /// Whether the operations below are there.

@@ -6,7 +6,7 @@ use crate::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::mm::frame::MemoryMap;
 use crate::mm::mmu::{Entry, Level};
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// There is no RAM left for the tables that map RAM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,10 +26,16 @@ impl core::error::Error for NoMemoryForTables {}
 type Table = [AtomicU64; 512];
 
 static STANDS: AtomicBool = AtomicBool::new(false);
+static TABLES: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether the linear map is complete.
 pub fn stands() -> bool {
     STANDS.load(Ordering::Relaxed)
+}
+
+/// Tables that the linear map is made of, below the kernel's level-1 table, which is in the image.
+pub fn tables() -> usize {
+    TABLES.load(Ordering::Relaxed)
 }
 
 /// Maps all of `ram`; the tables are carved from `free`.
@@ -50,6 +56,7 @@ pub(super) fn build(ram: &MemoryMap, free: &mut MemoryMap) -> Result<(), NoMemor
     }
     let windows = builder.windows;
     fixed_map::close_windows(windows);
+    TABLES.store(windows, Ordering::Relaxed);
     STANDS.store(true, Ordering::Relaxed);
     Ok(())
 }

@@ -17,6 +17,7 @@
 //! | `report.rs`, `walk.rs` | crash reports |
 
 pub mod descriptor;
+pub mod features;
 pub mod syndrome;
 
 #[cfg(target_os = "none")]
@@ -40,7 +41,7 @@ mod interrupts;
 #[cfg(target_os = "none")]
 pub mod layout;
 #[cfg(target_os = "none")]
-mod linear_map;
+pub mod linear_map;
 #[cfg(target_os = "none")]
 pub mod memory;
 #[cfg(target_os = "none")]

@@ -21,6 +21,9 @@ mod sample;
 #[cfg(target_os = "none")]
 mod threads;
 
+#[cfg(target_os = "none")]
+use ashlar::arch::aarch64::{gate, linear_map, memory};
+
 ashlar::entry!(main);
 
 /// What is measured in guest instructions, by one core: exact, the same on every run.
@@ -61,6 +64,9 @@ fn main() {
     let start = sample::ticks();
     let parts = if sample::tick_is_instruction() {
         sample::figure("boot_to_app", start, "instructions");
+        let records = gate::call(|| memory::manager().frames().statistics().metadata);
+        sample::figure("kernel_tables", linear_map::tables() as u64, "tables");
+        sample::figure("frame_records", records as u64, "pages");
         &EXACT[..]
     } else if ashlar::thread::available_parallelism().get() > 1 {
         &PARALLEL[..]

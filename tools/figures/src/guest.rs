@@ -12,7 +12,8 @@ pub fn measure() -> Result<Vec<(String, f64)>> {
     let mut figures = inside(&["icount=on", "memory=1G"])?;
     // Counts, and ratios of times: on several cores there is no exact order of instructions.
     figures.extend(inside(&["cores=4", "memory=1G"])?);
-    figures.push(("boot_64g_ms".into(), boot_64g()?));
+    figures.extend(start("8g", &["memory=8G", "dtb=bench/data/board-8g.dtb"])?);
+    figures.extend(start("64g", &["memory=64G"])?);
     figures.push(("hello_min_ram_mib".into(), hello_min_ram()?));
     figures.push(("hello_image_kib".into(), hello_image()?));
     Ok(figures)
@@ -35,14 +36,22 @@ fn figures_in(text: &str) -> Vec<(String, f64)> {
     text.lines().filter_map(figure).collect()
 }
 
-/// Milliseconds from reset to the application with 64 GiB of RAM: a nanosecond is an instruction.
-fn boot_64g() -> Result<f64> {
-    let output = boot("bench", &["icount=on", "memory=64G", "part=boot"])?;
+/// What it takes to come to the application in the RAM of `machine`: milliseconds from reset, a nanosecond being an instruction, and KiB of
+/// tables for the linear map and of the frames' records.
+fn start(name: &str, machine: &[&str]) -> Result<[(String, f64); 3]> {
+    let output = boot("bench", &[&["icount=on", "part=boot"], machine].concat())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "the benchmark in 64 GiB ended with {}:\n{text}", output.status);
-    let start = figures_in(&text).into_iter().find(|(name, _)| name == "boot_to_app");
-    let (_, instructions) = start.with_context(|| format!("the benchmark did not say when it began:\n{text}"))?;
-    Ok(instructions / 1e6)
+    ensure!(output.status.success(), "the benchmark with {machine:?} ended with {}:\n{text}", output.status);
+    let found = figures_in(&text);
+    let figure = |wanted: &str| {
+        let value = found.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);
+        value.with_context(|| format!("the benchmark did not say {wanted}:\n{text}"))
+    };
+    Ok([
+        (format!("boot_{name}_ms"), figure("boot_to_app")? / 1e6),
+        (format!("boot_{name}_tables_kib"), figure("kernel_tables")? * 4.0),
+        (format!("boot_{name}_records_kib"), figure("frame_records")? * 4.0),
+    ])
 }
 
 /// Size of hello's image, which the runner made when it booted.

@@ -24,7 +24,7 @@ const fn at_least(name: &'static str, unit: &'static str, least: f64) -> Figure 
 }
 
 /// In the order of the table.
-pub const FIGURES: [Figure; 35] = [
+pub const FIGURES: [Figure; 40] = [
     figure("boot_to_app", "instructions", Some(3e6), Some(459e6)),
     figure("fault_slot_eager", "instructions", Some(76_000.0), Some(161_700.0)),
     figure("fault_slot_eager_beyond_zeroing", "instructions", Some(2_000.0), Some(30_000.0)),
@@ -60,7 +60,12 @@ pub const FIGURES: [Figure; 35] = [
     figure("mutex_uncontended", "instructions", Some(60.0), None),
     figure("hello_min_ram_mib", "MiB", Some(16.0), Some(46.0)),
     figure("hello_image_kib", "KiB", Some(256.0), Some(30_166.0)),
+    figure("boot_8g_ms", "ms", None, None),
+    figure("boot_8g_tables_kib", "KiB", None, None),
+    figure("boot_8g_records_kib", "KiB", None, None),
     figure("boot_64g_ms", "ms", Some(25.0), None),
+    figure("boot_64g_tables_kib", "KiB", None, None),
+    figure("boot_64g_records_kib", "KiB", None, None),
     figure("region_lookup_100k", "instructions", None, None),
 ];
 

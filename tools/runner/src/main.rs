@@ -65,6 +65,10 @@ enum Failure {
     Input(#[from] input::InputError),
     #[error("{} is missing: run tools/setup --boards, which brings it", .0.display())]
     NoTree(PathBuf),
+    #[error("no loader starts {0} there")]
+    Loader(&'static str),
+    #[error("{} is missing: tools/fetch u-boot brings it", .0.display())]
+    NoLoader(PathBuf),
     #[error(transparent)]
     Lack(#[from] board::Lack),
     #[error("its device tree is for machine={machine}")]
@@ -96,9 +100,8 @@ fn run() -> Result<u8, Failure> {
     let image = write_image(&elf, "img", &kernel.image)?;
     let here = std::env::current_dir().map_err(|error| Failure::File { path: ".".into(), error })?;
     let boot = Boot { elf, kernel, image, words, here };
-    let options = boot.options(&[])?;
-    if let Some(directory) = &options.into {
-        return boot.write_files(&options, directory).map(|()| 0);
+    if let Some(directory) = &boot.options(&[])?.into {
+        return boot.write_files(directory).map(|()| 0);
     }
     match &boot.kernel.expectations {
         Some(section) => boot.check(&Expectations::parse(section)?),
@@ -128,9 +131,9 @@ struct Boot {
 }
 
 /// One boot, ready to start.
-struct Plan<'a> {
+struct Plan {
     machine: Machine,
-    terms: Terms<'a>,
+    terms: Terms<'static>,
     /// Others may run beside it.
     shares: bool,
 }
@@ -144,11 +147,11 @@ enum Machine {
 }
 
 /// Why a boot is left out that can't be had here; any other failure is the file's.
-fn skipped<'a>(failure: Failure) -> Result<Result<Plan<'a>, Failure>, Failure> {
+fn skipped(failure: Failure) -> Result<Result<Plan, Failure>, Failure> {
     match failure {
         // Not every distribution's QEMU knows every board; where nobody reads the output, that is a failure.
         Failure::Qemu(QemuError::Old { board: true, .. }) if std::env::var_os("CI").is_none() => Ok(Err(failure)),
-        Failure::Lack(_) | Failure::Tree { .. } => Ok(Err(failure)),
+        Failure::Lack(_) | Failure::Tree { .. } | Failure::Loader(_) => Ok(Err(failure)),
         _ => Err(failure),
     }
 }
@@ -184,8 +187,8 @@ fn tell(name: &str, outcome: &Outcome, notes: &str, took: Duration, expectations
 impl Boot {
     /// Boots the kernel at the user's terminal; its status is the result.
     fn attached(&self) -> Result<u8, Failure> {
-        let plan = self.plan(&[], None, true)?;
-        let (outcome, notes) = self.run(&plan)?;
+        let plan = self.plan(&[], true)?;
+        let (outcome, notes) = self.run(&plan, None)?;
         match outcome.end {
             End::Status(status) => Ok(status),
             end => Ok(report(&end, &notes)),
@@ -198,7 +201,7 @@ impl Boot {
         let mut boots = Vec::new();
         for run in &expectations.runs {
             let name = if run.is_empty() { "defaults".into() } else { run.join(" ") };
-            boots.push((name, self.plan(run, expectations.until(), false).map_or_else(skipped, |plan| Ok(Ok(plan)))?));
+            boots.push((name, self.plan(run, false).map_or_else(skipped, |plan| Ok(Ok(plan)))?));
         }
         let (mut failed, mut ran, mut failure) = (false, false, None);
         let at_once = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -208,7 +211,7 @@ impl Boot {
             |(_, plan)| plan.as_ref().map_or(true, |plan| plan.shares),
             |(_, plan)| {
                 let started = Instant::now();
-                plan.as_ref().ok().map(|plan| (self.run(plan), started.elapsed()))
+                plan.as_ref().ok().map(|plan| (self.run(plan, expectations.until()), started.elapsed()))
             },
             |(name, plan), result| match (plan, result) {
                 (Ok(_), Some((Ok((outcome, notes)), took))) => {
@@ -230,7 +233,7 @@ impl Boot {
     }
 
     /// What booting with `run` and the words from the command line takes.
-    fn plan<'a>(&self, run: &[String], until: Option<&'a str>, attached: bool) -> Result<Plan<'a>, Failure> {
+    fn plan(&self, run: &[String], attached: bool) -> Result<Plan, Failure> {
         let mut options = self.options(run)?;
         if let Some(board) = board::find(&options.machine) {
             board.check(&options)?;
@@ -242,6 +245,21 @@ impl Boot {
                 options.device_tree = Some(tree);
             }
         }
+        let unloadable = [
+            (options.elf, "an ELF file"),
+            (board::find(&options.machine).is_some(), "a board"),
+            (options.machine.contains("secure=on"), "a machine whose flash is the secure world's"),
+        ];
+        if let (Some(_), Some((_, what))) = (&options.loader, unloadable.iter().find(|(is, _)| *is)) {
+            return Err(Failure::Loader(what));
+        }
+        if options.loader.as_ref().is_some_and(|loader| *loader == self.here.join("u-boot")) {
+            let loader = self.target_directory().join("boards/u-boot.bin");
+            if !loader.exists() {
+                return Err(Failure::NoLoader(loader));
+            }
+            options.loader = Some(loader);
+        }
         // A line that brings a tree is about the machine that the tree is of.
         let meant = Options::parse(run, &self.here)?;
         if meant.device_tree.is_some() && meant.machine != options.machine {
@@ -252,7 +270,7 @@ impl Boot {
             Some(Timeout::Never) => None,
             None => (!options.gdb && (!attached || self.is_test())).then_some(TEST_TIMEOUT),
         };
-        let terms = Terms { timeout, until, semihosting: options.semihosting, attached };
+        let terms = Terms { timeout, until: None, semihosting: options.semihosting, attached };
         let initrd = self.initrd(&options)?;
         if options.is_serial() {
             let board = Board::new(&options)?;
@@ -281,11 +299,12 @@ impl Boot {
     }
 
     /// Boots as `plan` says: what came of it, and how it was started.
-    fn run(&self, plan: &Plan<'_>) -> Result<(Outcome, String), Failure> {
+    fn run(&self, plan: &Plan, until: Option<&str>) -> Result<(Outcome, String), Failure> {
+        let terms = Terms { until, ..plan.terms };
         let symbols = || Symbols::load(&self.elf, &self.here);
         match &plan.machine {
             Machine::Board { board, options, initrd } => {
-                let ended = board.run(options, &self.kernel.image, initrd.as_deref(), plan.terms, symbols)?;
+                let ended = board.run(options, &self.kernel.image, initrd.as_deref(), terms, symbols)?;
                 Ok((ended.outcome, ended.notes))
             }
             Machine::Qemu { arguments, waits_for_debugger } => {
@@ -293,7 +312,7 @@ impl Boot {
                     let elf = self.elf.display();
                     eprintln!("waiting for a debugger: gdb-multiarch {elf} -ex 'target remote :1234'");
                 }
-                let outcome = guest::run(Command::new(qemu::PROGRAM).args(arguments), plan.terms, symbols)
+                let outcome = guest::run(Command::new(qemu::PROGRAM).args(arguments), terms, symbols)
                     .map_err(QemuError::Start)?;
                 let words: Vec<_> = arguments.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
                 Ok((outcome, format!("it was started as {} {}", qemu::PROGRAM, words.join(" "))))
@@ -302,10 +321,10 @@ impl Boot {
     }
 
     /// Puts what a boot loader needs into `directory`, and boots nothing.
-    fn write_files(&self, options: &Options, directory: &Path) -> Result<(), Failure> {
-        let initrd = self.initrd(options)?;
-        let command_line = options.command_line()?;
-        Ok(boot_files::write(directory, &self.kernel.image, initrd.as_deref(), &command_line)?)
+    fn write_files(&self, directory: &Path) -> Result<(), Failure> {
+        let options = self.options(&[])?;
+        let initrd = self.initrd(&options)?;
+        Ok(boot_files::write(directory, &self.kernel.image, initrd.as_deref(), &options.command_line()?)?)
     }
 
     /// What the words ask for, with those of `run` before the command line's.

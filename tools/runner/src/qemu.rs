@@ -121,6 +121,9 @@ pub fn arguments(options: &Options, image: &Path, initrd: Option<&Path>) -> Resu
     if options.gdb {
         add(&["-S", "-s"]);
     }
+    if let Some(loader) = &options.loader {
+        arguments.extend(["-bios".into(), loader.into()]);
+    }
     arguments.extend(["-kernel".into(), image.into()]);
     if let Some(initrd) = initrd {
         arguments.extend(["-initrd".into(), initrd.into()]);
@@ -157,12 +160,16 @@ mod tests {
 
     #[test]
     fn every_word_has_its_argument() {
-        let line = line("el=2 gic=3 cores=4 cpu=max semihosting=off gdb=on dtb=t.dtb qemu=\"-d int\" a=b", Some("i"));
+        let line = line(
+            "el=2 gic=3 cores=4 cpu=max semihosting=off gdb=on dtb=t.dtb loader=u.bin qemu=\"-d int\" a=b",
+            Some("i"),
+        );
         for part in [
             "-cpu max ",
             "-M virt,gic-version=3,virtualization=on ",
             "-smp 4 ",
             "-S -s ",
+            "-bios /here/u.bin -kernel",
             "-initrd i -dtb /here/t.dtb -append a=b -d int",
         ] {
             assert!(line.contains(part), "{part}: {line}");

@@ -26,6 +26,8 @@ pub struct Options {
     pub offset: Option<u64>,
     /// `image=elf`: QEMU is given the ELF file, not the flat image that boot loaders know.
     pub elf: bool,
+    /// `loader=`: a boot loader's image, which QEMU starts and offers the kernel to; `u-boot` is the one that `tools/fetch u-boot` brings.
+    pub loader: Option<PathBuf>,
     /// `gic=`: the version of the interrupt controller, 2 or 3. `None` is 2.
     pub gic: Option<u8>,
     /// `input=`: what to pack into the initrd.
@@ -105,6 +107,7 @@ impl Default for Options {
             exception_level: None,
             offset: None,
             elf: false,
+            loader: None,
             gic: None,
             input: None,
             out: None,
@@ -164,6 +167,8 @@ impl Options {
                         _ => return Err(wrong("flat or elf")),
                     }
                 }
+                "loader" if !value.is_empty() => options.loader = Some(directory.join(value)),
+                "loader" => return Err(wrong("a boot loader's file, or `u-boot`")),
                 "gic" => options.gic = Some(one_of(value, [2, 3]).ok_or_else(|| wrong("2 or 3"))?),
                 "input" if value == "default" => options.input = Some(Input::Default),
                 "input" if !value.is_empty() => options.input = Some(Input::Path(directory.join(value))),
