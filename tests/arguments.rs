@@ -39,7 +39,7 @@ fn every_key_is_read() {
     let policy = "transparent_hugepage=madvise defrag=defer+madvise max_ptes_none=511 shrink_underused=0 khugepaged=off \
                   khugepaged_budget=20 fault=eager use_zero_page=0 max_ptes_shared=7";
     let text = format!(
-        "log=trace semihosting=on {policy} overcommit=on maxcpus=3 mem=64M console=serial1 at_exit=reset out=/tmp/a=b"
+        "log=trace semihosting=on {policy} overcommit=on maxcpus=3 mem=64M console=serial1 at_exit=reset begin=5f out=/tmp/a=b"
     );
     let text = text.as_str();
     let arguments = Arguments::parse(text);
@@ -52,6 +52,7 @@ fn every_key_is_read() {
     assert_eq!((value(text, "shrink_underused"), value(text, "khugepaged"), value(text, "fault")), (0, 0, 1));
     assert_eq!((value(text, "use_zero_page"), value(text, "max_ptes_shared")), (0, 7));
     assert_eq!(arguments.out, Some("/tmp/a=b"));
+    assert_eq!(arguments.begin, Some("5f"));
     assert_eq!((arguments.maxcpus, arguments.mem, arguments.reset), (3, 64 << 20, true));
     assert_eq!(ashlar::arguments::value(text, "console"), Some("serial1"));
     assert_eq!(ashlar::arguments::value("console=a console=\"b c\" xconsole=d", "console"), Some("b c"));

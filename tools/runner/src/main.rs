@@ -1,4 +1,4 @@
-//! `ashlar-runner ELF [WORD…]`: boots a kernel under QEMU and ends with its status. Cargo's runner for
+//! `ashlar-runner ELF [WORD…]`: boots a kernel under QEMU, or on a board, and ends with its status. Cargo's runner for
 //! `aarch64-unknown-none`.
 //!
 //! [`words::Options`] lists the words that describe the machine; all others are boot arguments for the guest. A
@@ -15,6 +15,7 @@ mod image;
 mod input;
 mod qemu;
 mod schedule;
+mod serial;
 mod symbols;
 mod words;
 
@@ -32,6 +33,7 @@ use crate::expect::Expectations;
 use crate::guest::{End, Outcome, Terms};
 use crate::image::Kernel;
 use crate::qemu::QemuError;
+use crate::serial::{Board, SerialError};
 use crate::symbols::Symbols;
 use crate::words::{Options, Timeout};
 
@@ -75,6 +77,8 @@ enum Failure {
     BootFiles(#[from] boot_files::BootFilesError),
     #[error(transparent)]
     Qemu(#[from] QemuError),
+    #[error(transparent)]
+    Serial(#[from] SerialError),
 }
 
 fn main() -> ExitCode {
@@ -128,12 +132,18 @@ struct Boot {
 
 /// One boot, ready to start.
 struct Plan {
-    /// QEMU's.
-    arguments: Vec<OsString>,
+    machine: Machine,
     terms: Terms<'static>,
-    waits_for_debugger: bool,
     /// Others may run beside it.
     shares: bool,
+}
+
+/// What it is to run on.
+enum Machine {
+    /// An emulated one; QEMU's arguments.
+    Qemu { arguments: Vec<OsString>, waits_for_debugger: bool },
+    /// One at a serial port.
+    Board { board: Board, options: Box<Options>, initrd: Option<PathBuf> },
 }
 
 /// Why a boot is left out that can't be had here; any other failure is the file's.
@@ -147,14 +157,13 @@ fn skipped(failure: Failure) -> Result<Result<Plan, Failure>, Failure> {
 }
 
 /// Prints what came of a boot; whether it is what was expected.
-fn tell(name: &str, plan: &Plan, outcome: &Outcome, took: Duration, expectations: &Expectations) -> bool {
+fn tell(name: &str, outcome: &Outcome, notes: &str, took: Duration, expectations: &Expectations) -> bool {
     let Outcome { end, output, said } = outcome;
-    let mismatches = match end {
-        End::Status(status) => expectations.mismatches(Some(*status), output),
-        End::Stopped => expectations.mismatches(None, output),
-        _ => Vec::new(),
+    let (ended, mismatches) = match end {
+        End::Status(status) => (true, expectations.mismatches(Some(*status), output)),
+        End::Stopped => (true, expectations.mismatches(None, output)),
+        _ => (false, Vec::new()),
     };
-    let ended = matches!(end, End::Status(_) | End::Stopped);
     if ended && mismatches.is_empty() {
         for line in output.lines().filter(|line| line.starts_with("test ")) {
             println!("{line}");
@@ -170,7 +179,7 @@ fn tell(name: &str, plan: &Plan, outcome: &Outcome, took: Duration, expectations
         println!("  {mismatch}");
     }
     if !ended {
-        report(end, &plan.arguments);
+        report(end, notes);
     }
     false
 }
@@ -179,9 +188,10 @@ impl Boot {
     /// Boots the kernel at the user's terminal; its status is the result.
     fn attached(&self) -> Result<u8, Failure> {
         let plan = self.plan(&[], true)?;
-        match self.run(&plan, None)?.end {
+        let (outcome, notes) = self.run(&plan, None)?;
+        match outcome.end {
             End::Status(status) => Ok(status),
-            end => Ok(report(&end, &plan.arguments)),
+            end => Ok(report(&end, &notes)),
         }
     }
 
@@ -204,9 +214,9 @@ impl Boot {
                 plan.as_ref().ok().map(|plan| (self.run(plan, expectations.until()), started.elapsed()))
             },
             |(name, plan), result| match (plan, result) {
-                (Ok(plan), Some((Ok(outcome), took))) => {
+                (Ok(_), Some((Ok((outcome, notes)), took))) => {
                     ran = true;
-                    failed |= !tell(name, plan, &outcome, took, expectations);
+                    failed |= !tell(name, &outcome, &notes, took, expectations);
                 }
                 (_, Some((Err(error), _))) => failure = Some(error),
                 (Err(why), _) => println!("boot with {name} ... skipped: {why}"),
@@ -227,8 +237,8 @@ impl Boot {
         let mut options = self.options(run)?;
         if let Some(board) = board::find(&options.machine) {
             board.check(&options)?;
-            if options.device_tree.is_none() {
-                let tree = self.target_directory().join("boards").join(board.tree);
+            if let (Some(emulation), None) = (&board.emulation, &options.device_tree) {
+                let tree = self.target_directory().join("boards").join(emulation.tree);
                 if !tree.exists() {
                     return Err(Failure::NoTree(tree));
                 }
@@ -255,10 +265,24 @@ impl Boot {
         if meant.device_tree.is_some() && meant.machine != options.machine {
             return Err(Failure::Tree { machine: meant.machine });
         }
+        let timeout = match options.timeout {
+            Some(Timeout::After(timeout)) => Some(timeout),
+            Some(Timeout::Never) => None,
+            None => (!options.gdb && (!attached || self.is_test())).then_some(TEST_TIMEOUT),
+        };
+        let terms = Terms { timeout, until: None, semihosting: options.semihosting, attached };
+        let initrd = self.initrd(&options)?;
+        if options.is_serial() {
+            let board = Board::new(&options)?;
+            return Ok(Plan {
+                machine: Machine::Board { board, options: Box::new(options), initrd },
+                terms,
+                shares: false,
+            });
+        }
         if let Some(out) = &options.out {
             fs::create_dir_all(out).map_err(|error| Failure::File { path: out.clone(), error })?;
         }
-        let initrd = self.initrd(&options)?;
         let image = match options.offset {
             _ if options.elf => self.elf.clone(),
             Some(offset) => write_image(&self.elf, &format!("{offset:x}.img"), &self.kernel.at_offset(offset))?,
@@ -266,28 +290,34 @@ impl Boot {
         };
         let arguments = qemu::arguments(&options, &image, initrd.as_deref())?;
         qemu::check_version(&options.machine)?;
-        let timeout = match options.timeout {
-            Some(Timeout::After(timeout)) => Some(timeout),
-            Some(Timeout::Never) => None,
-            None => (!options.gdb && (!attached || self.is_test())).then_some(TEST_TIMEOUT),
-        };
         Ok(Plan {
-            arguments,
-            terms: Terms { timeout, until: None, semihosting: options.semihosting, attached },
-            waits_for_debugger: options.gdb,
+            machine: Machine::Qemu { arguments, waits_for_debugger: options.gdb },
+            terms,
             // Several cores have the host for themselves; there is one port for debuggers, and one file of a name.
             shares: options.cores_at_start() == 1 && !options.gdb && options.out.is_none(),
         })
     }
 
-    fn run(&self, plan: &Plan, until: Option<&str>) -> Result<Outcome, Failure> {
-        if plan.waits_for_debugger {
-            eprintln!("waiting for a debugger: gdb-multiarch {} -ex 'target remote :1234'", self.elf.display());
-        }
+    /// Boots as `plan` says: what came of it, and how it was started.
+    fn run(&self, plan: &Plan, until: Option<&str>) -> Result<(Outcome, String), Failure> {
+        let terms = Terms { until, ..plan.terms };
         let symbols = || Symbols::load(&self.elf, &self.here);
-        let outcome =
-            guest::run(Command::new(qemu::PROGRAM).args(&plan.arguments), Terms { until, ..plan.terms }, symbols);
-        Ok(outcome.map_err(QemuError::Start)?)
+        match &plan.machine {
+            Machine::Board { board, options, initrd } => {
+                let ended = board.run(options, &self.kernel.image, initrd.as_deref(), terms, symbols)?;
+                Ok((ended.outcome, ended.notes))
+            }
+            Machine::Qemu { arguments, waits_for_debugger } => {
+                if *waits_for_debugger {
+                    let elf = self.elf.display();
+                    eprintln!("waiting for a debugger: gdb-multiarch {elf} -ex 'target remote :1234'");
+                }
+                let outcome = guest::run(Command::new(qemu::PROGRAM).args(arguments), terms, symbols)
+                    .map_err(QemuError::Start)?;
+                let words: Vec<_> = arguments.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
+                Ok((outcome, format!("it was started as {} {}", qemu::PROGRAM, words.join(" "))))
+            }
+        }
     }
 
     /// Puts what a boot loader needs into `directory`, and boots nothing.
@@ -321,8 +351,8 @@ impl Boot {
     }
 }
 
-/// Says why a guest has no status, and how QEMU was started; returns the runner's status for it.
-fn report(end: &End, arguments: &[OsString]) -> u8 {
+/// Says why a guest has no status, and how it was started; returns the runner's status for it.
+fn report(end: &End, notes: &str) -> u8 {
     let status = match end {
         End::Status(status) => *status,
         End::Stopped => 0,
@@ -339,8 +369,7 @@ fn report(end: &End, arguments: &[OsString]) -> u8 {
             FAILED
         }
     };
-    let words: Vec<_> = arguments.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
-    eprintln!("ashlar-runner: it was started as {} {}", qemu::PROGRAM, words.join(" "));
+    eprintln!("ashlar-runner: {notes}");
     status
 }
 

@@ -81,7 +81,7 @@ pub fn arguments(options: &Options, image: &Path, initrd: Option<&Path>) -> Resu
     let mut arguments: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     let mut machine = options.machine.clone();
-    if let Some(board) = board::find(&machine) {
+    if let Some(board) = board::find(&machine).and_then(|board| board.emulation.as_ref()) {
         // It is as it is, and refuses to be told how large.
         if options.icount {
             add(&["-global", &format!("{}={COUNTED_FREQUENCY}", board.counter_frequency)]);
