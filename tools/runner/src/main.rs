@@ -100,7 +100,7 @@ fn run() -> Result<u8, Failure> {
     let image = write_image(&elf, "img", &kernel.image)?;
     let here = std::env::current_dir().map_err(|error| Failure::File { path: ".".into(), error })?;
     let boot = Boot { elf, kernel, image, words, here };
-    if let Some(directory) = &boot.options(&[])?.into {
+    if let Some(directory) = &boot.read(&[])?.into {
         return boot.write_files(directory).map(|()| 0);
     }
     match &boot.kernel.expectations {
@@ -232,9 +232,9 @@ impl Boot {
         Ok(u8::from(failed))
     }
 
-    /// What booting with `run` and the words from the command line takes.
-    fn plan(&self, run: &[String], attached: bool) -> Result<Plan, Failure> {
-        let mut options = self.options(run)?;
+    /// What `run` and the words from the command line ask for, where the machine has it.
+    fn options(&self, run: &[String]) -> Result<Options, Failure> {
+        let mut options = self.read(run)?;
         if let Some(board) = board::find(&options.machine) {
             board.check(&options)?;
             if let (Some(emulation), None) = (&board.emulation, &options.device_tree) {
@@ -265,6 +265,12 @@ impl Boot {
         if meant.device_tree.is_some() && meant.machine != options.machine {
             return Err(Failure::Tree { machine: meant.machine });
         }
+        Ok(options)
+    }
+
+    /// What booting with `run` and the words from the command line takes.
+    fn plan(&self, run: &[String], attached: bool) -> Result<Plan, Failure> {
+        let options = self.options(run)?;
         let timeout = match options.timeout {
             Some(Timeout::After(timeout)) => Some(timeout),
             Some(Timeout::Never) => None,
@@ -322,13 +328,13 @@ impl Boot {
 
     /// Puts what a boot loader needs into `directory`, and boots nothing.
     fn write_files(&self, directory: &Path) -> Result<(), Failure> {
-        let options = self.options(&[])?;
+        let options = self.read(&[])?;
         let initrd = self.initrd(&options)?;
         Ok(boot_files::write(directory, &self.kernel.image, initrd.as_deref(), &options.command_line()?)?)
     }
 
     /// What the words ask for, with those of `run` before the command line's.
-    fn options(&self, run: &[String]) -> Result<Options, Failure> {
+    fn read(&self, run: &[String]) -> Result<Options, Failure> {
         Ok(Options::parse(run.iter().chain(&self.words), &self.here)?)
     }
 
@@ -377,4 +383,64 @@ fn report(end: &End, notes: &str) -> u8 {
 fn shell_word(word: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=,./:+@%".contains(letter);
     if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kernel in a target directory of its own, and words from the command line.
+    fn boot(name: &str, words: &str) -> Boot {
+        let target = std::env::temp_dir().join(format!("ashlar-runner-{name}-{}", std::process::id()));
+        let deps = target.join("aarch64-unknown-none/debug/deps");
+        fs::create_dir_all(&deps).unwrap();
+        fs::write(target.join("CACHEDIR.TAG"), "").unwrap();
+        Boot {
+            elf: deps.join("kernel-0"),
+            kernel: Kernel { image: Vec::new(), expectations: None },
+            image: deps.join("kernel-0.img"),
+            words: words::split(words).unwrap(),
+            here: "/here".into(),
+        }
+    }
+
+    fn options(boot: &Boot, run: &str) -> Result<Options, Failure> {
+        boot.options(&words::split(run).unwrap())
+    }
+
+    #[test]
+    fn a_board_has_the_tree_that_was_brought_for_it() {
+        let boot = boot("tree", "machine=raspi4b");
+        let tree = boot.target_directory().join("boards/bcm2711-rpi-4-b.dtb");
+        let missing = options(&boot, "cores=2").unwrap_err();
+        assert_eq!(
+            missing.to_string(),
+            format!("{} is missing: run tools/setup --boards, which brings it", tree.display())
+        );
+        assert!(skipped(missing).is_err(), "it can be had");
+        fs::create_dir_all(tree.parent().unwrap()).unwrap();
+        fs::write(&tree, "").unwrap();
+        assert_eq!(options(&boot, "cores=2").unwrap().device_tree, Some(tree));
+        let own = options(&boot, "machine=raspi4b dtb=own.dtb").unwrap();
+        assert_eq!(own.device_tree, Some("/here/own.dtb".into()));
+        fs::remove_dir_all(boot.target_directory()).unwrap();
+    }
+
+    #[test]
+    fn what_a_board_lacks_is_skipped() {
+        let boot = boot("lack", "machine=raspi4b dtb=own.dtb");
+        let reason = |run| skipped(options(&boot, run).unwrap_err()).unwrap().map(|_| ()).unwrap_err().to_string();
+        assert_eq!(reason("memory=1G"), "machine=raspi4b has 960 MiB of RAM");
+        assert_eq!(reason("dtb=virt.dtb gic=2"), "its device tree is for machine=virt");
+        assert!(skipped(options(&boot, "memory=1Q").unwrap_err()).is_err(), "a mistake is no lack");
+        fs::remove_dir_all(boot.target_directory()).unwrap();
+    }
+
+    #[test]
+    fn the_command_line_overrides_what_a_board_lacks() {
+        let boot = boot("override", "machine=raspi4b dtb=own.dtb memory=64M cores=4 gic=2 cpu=cortex-a72 el=2");
+        let options = options(&boot, "memory=4G cores=8 gic=3 cpu=max el=1").unwrap();
+        assert_eq!((options.memory, options.cores_at_start()), (Some(64 << 20), 4));
+        fs::remove_dir_all(boot.target_directory()).unwrap();
+    }
 }
