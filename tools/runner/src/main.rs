@@ -65,13 +65,13 @@ enum Failure {
     Input(#[from] input::InputError),
     #[error("{} is missing: run tools/setup --boards, which brings it", .0.display())]
     NoTree(PathBuf),
-    #[error("no loader starts {0} there")]
+    #[error("no boot loader starts {0}")]
     Loader(&'static str),
     #[error("{} is missing: tools/fetch u-boot brings it", .0.display())]
     NoLoader(PathBuf),
     #[error(transparent)]
     Lack(#[from] board::Lack),
-    #[error("its device tree is for machine={machine}")]
+    #[error("its words are about machine={machine}")]
     Tree { machine: String },
     #[error(transparent)]
     BootFiles(#[from] boot_files::BootFilesError),
@@ -260,9 +260,9 @@ impl Boot {
             }
             options.loader = Some(loader);
         }
-        // A line that brings a tree is about the machine that the tree is of.
+        // A line that brings a tree is about the machine that the tree is of; so is one about how an ELF file is entered.
         let meant = Options::parse(run, &self.here)?;
-        if meant.device_tree.is_some() && meant.machine != options.machine {
+        if (meant.device_tree.is_some() || meant.elf) && meant.machine != options.machine {
             return Err(Failure::Tree { machine: meant.machine });
         }
         Ok(options)
@@ -431,7 +431,7 @@ mod tests {
         let boot = boot("lack", "machine=raspi4b dtb=own.dtb");
         let reason = |run| skipped(options(&boot, run).unwrap_err()).unwrap().map(|_| ()).unwrap_err().to_string();
         assert_eq!(reason("memory=1G"), "machine=raspi4b has 960 MiB of RAM");
-        assert_eq!(reason("dtb=virt.dtb gic=2"), "its device tree is for machine=virt");
+        assert_eq!(reason("dtb=virt.dtb gic=2"), "its words are about machine=virt");
         assert!(skipped(options(&boot, "memory=1Q").unwrap_err()).is_err(), "a mistake is no lack");
         fs::remove_dir_all(boot.target_directory()).unwrap();
     }
