@@ -5,7 +5,7 @@ ashlar_test::expect!(
     "run memory=512M mem=64M overcommit=on khugepaged=off",
     "run memory=512M mem=63000K cores=2 el=2 input=apps overcommit=on khugepaged=off",
     // As much as there is: the limit changes nothing.
-    "run memory=64M mem=1G input=apps overcommit=on khugepaged=off",
+    "run machine=virt memory=64M mem=1G input=apps overcommit=on khugepaged=off",
     "run machine=raspi4b dtb=tests/data/pi4.dtb mem=64M overcommit=on khugepaged=off",
     "output test result: ok"
 );

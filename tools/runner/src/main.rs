@@ -71,8 +71,8 @@ enum Failure {
     NoLoader(PathBuf),
     #[error(transparent)]
     Lack(#[from] board::Lack),
-    #[error("its words are about machine={machine}")]
-    Tree { machine: String },
+    #[error("it is for machine={0}")]
+    OtherMachine(String),
     #[error(transparent)]
     BootFiles(#[from] boot_files::BootFilesError),
     #[error(transparent)]
@@ -151,7 +151,7 @@ fn skipped(failure: Failure) -> Result<Result<Plan, Failure>, Failure> {
     match failure {
         // Not every distribution's QEMU knows every board; where nobody reads the output, that is a failure.
         Failure::Qemu(QemuError::Old { board: true, .. }) if std::env::var_os("CI").is_none() => Ok(Err(failure)),
-        Failure::Lack(_) | Failure::Tree { .. } | Failure::Loader(_) => Ok(Err(failure)),
+        Failure::Lack(_) | Failure::OtherMachine(_) | Failure::Loader(_) => Ok(Err(failure)),
         _ => Err(failure),
     }
 }
@@ -260,10 +260,12 @@ impl Boot {
             }
             options.loader = Some(loader);
         }
-        // A line that brings a tree is about the machine that the tree is of; so is one about how an ELF file is entered.
+        // A line that names its machine, or brings its tree, is about that one; so is one about how an ELF file is entered.
         let meant = Options::parse(run, &self.here)?;
-        if (meant.device_tree.is_some() || meant.elf) && meant.machine != options.machine {
-            return Err(Failure::Tree { machine: meant.machine });
+        let is_particular =
+            meant.elf || run.iter().any(|word| word.starts_with("machine=") || word.starts_with("dtb="));
+        if is_particular && meant.machine != options.machine {
+            return Err(Failure::OtherMachine(meant.machine));
         }
         Ok(options)
     }
@@ -431,7 +433,8 @@ mod tests {
         let boot = boot("lack", "machine=raspi4b dtb=own.dtb");
         let reason = |run| skipped(options(&boot, run).unwrap_err()).unwrap().map(|_| ()).unwrap_err().to_string();
         assert_eq!(reason("memory=1G"), "machine=raspi4b has 960 MiB of RAM");
-        assert_eq!(reason("dtb=virt.dtb gic=2"), "its words are about machine=virt");
+        assert_eq!(reason("dtb=virt.dtb gic=2"), "it is for machine=virt");
+        assert_eq!(reason("machine=virt"), "it is for machine=virt");
         assert!(skipped(options(&boot, "memory=1Q").unwrap_err()).is_err(), "a mistake is no lack");
         fs::remove_dir_all(boot.target_directory()).unwrap();
     }
