@@ -53,7 +53,7 @@ test *words: (setup words)
 # Boot all machines of docs/machines.md, through U-Boot too, and a Raspberry Pi 4 on its own tree and from its card; fetches what that takes
 test-matrix:
     @tools/setup --boards --image tools/fetch u-boot
-    cargo test --target {{ target }} --test every_machine --test entered_at_el3 --test boot --test power_off
+    cargo test --target {{ target }} --test every_machine --test entered_at_el3 --test boot --test power_off --test starts_anew
     cargo test --target {{ target }} --test every_machine -- loader=u-boot
     cargo test --target {{ target }} --test every_machine --test board --test cores --test threads -- machine=raspi4b
     cargo run --quiet --release -p index --target {{ target }} -- machine=raspi4b input=docs query=board

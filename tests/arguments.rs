@@ -89,7 +89,7 @@ fn sizes_have_suffixes() {
         assert_eq!(Arguments::parse(&format!("mem={size}")).mem, bytes);
     }
     let wrong =
-        ["", "0", "4095", "M", "1T", "1MM", "1 M", "+1M", "-1M", "0x1000", "385G", "17179869184G", "1.5G", "1MiB"];
+        ["", "0", "4095", "M", "1T", "1MM", "1 M", "+1M", "-1M", "0x1000", "385G", "17179869185G", "1.5G", "1MiB"];
     for size in wrong {
         let text = format!("mem=\"{size}\"");
         assert_eq!(warnings(&text), [format!("boot argument mem={size} is ignored: mem takes 4K to 384G")]);
@@ -140,6 +140,7 @@ fn nothing_before_the_mark_is_read() {
     assert_eq!(ashlar::arguments::value(&text, "maxcpus"), None);
     assert_eq!(application("--"), [""; 0]);
     assert_eq!(application("a--b --c"), ["a--b", "--c"]);
+    assert_eq!(application(r#"query="a -- b""#), ["query=a -- b"]);
 }
 
 fn warnings_name_argument_and_values() {

@@ -176,6 +176,13 @@ fn ram_ends_where_the_peripherals_begin() {
     });
 }
 
+/// A second mailbox is somebody else's.
+fn the_first_device_of_a_kind_counts() {
+    parse(&with(PI4, b"brcm,bcm2711-gpio\0", b"brcm,bcm2835-mbox\0"), |machine| {
+        assert_eq!((machine.raspberry.mailbox, machine.raspberry.pins), (Some(PhysAddr(0xfe00_b880)), None));
+    });
+}
+
 /// The mini UART is the console only where `console=` says so.
 fn the_console_is_named_by_a_boot_argument() {
     const BOOTARGS: &[u8] = b"log=debug words=\"two words\"\0";
@@ -251,6 +258,7 @@ ashlar_test::tests! {
     pi4,
     boards_of_each_size,
     ram_ends_where_the_peripherals_begin,
+    the_first_device_of_a_kind_counts,
     the_console_is_named_by_a_boot_argument,
     a_limit_keeps_what_is_in_use,
 }

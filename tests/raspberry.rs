@@ -137,9 +137,9 @@ fn a_message_goes_through_the_mailbox() {
     assert_eq!(registers.get(0x20), 0, "nothing was sent");
 }
 
-/// A firmware that takes nothing, and one that answers nothing.
+/// A firmware that takes nothing, one that answers nothing, and one that answers others.
 fn a_silent_firmware_is_given_up() {
-    for (offset, status) in [(0x38, 1 << 31), (0x18, 1 << 30)] {
+    for (offset, status) in [(0x38, 1 << 31), (0x18, 1 << 30), (0x00, 0xc012_3401)] {
         let registers = Registers::new();
         registers.set(0x00, 0xc012_3408);
         registers.set(offset, status);
@@ -200,6 +200,21 @@ fn the_mini_uart_is_set_up() {
     }
 }
 
+/// What is in the FIFO is not sent yet.
+#[cfg(not(target_os = "none"))]
+fn the_mini_uart_is_drained_when_it_is_idle() {
+    let registers = Registers::new();
+    registers.set(0x54, 1 << 5);
+    // SAFETY: as above.
+    let mut port = unsafe { Port::open(UartKind::Mini, registers.0.cast()) };
+    std::thread::scope(|scope| {
+        let drains = scope.spawn(move || port.drain());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(!drains.is_finished());
+        registers.set(0x54, 1 << 5 | 1 << 6);
+    });
+}
+
 ashlar_test::tests! {
     revisions_say_board_and_memory,
     the_firmware_is_asked,
@@ -209,4 +224,6 @@ ashlar_test::tests! {
     a_uart_is_put_on_the_header,
     the_watchdog_resets_or_switches_off,
     the_mini_uart_is_set_up,
+    #[cfg(not(target_os = "none"))]
+    the_mini_uart_is_drained_when_it_is_idle,
 }
