@@ -6,8 +6,9 @@ tools := "-p ashlar-runner -p figures -p index-reference -p mutate"
 apps := "-p bench -p hello -p index -p ring -p store"
 # As many as there are here: a GICv2 has no more than 8.
 cores := if num_cpus() =~ "^[1-8]$" { num_cpus() } else { "8" }
-# The word for a machine that is as it is: it has a device tree to bring, and its own number of cores.
-board := "machine=raspi"
+# The words for machines that are as they are and have their own number of cores, and for those of them that QEMU is to be.
+board := "(^| )machine=(raspi|serial)"
+emulated := "(^| )machine=raspi"
 # What `just compare` asks.
 questions := 'query="memory allocation" query=iterator phrase="raw pointer" phrase="of the"'
 
@@ -89,4 +90,4 @@ clean:
 
 # Bring what building and running needs; says nothing when all is there
 setup words="":
-    @tools/setup {{ if words =~ board { "--boards" } else { "" } }}
+    @tools/setup {{ if words =~ emulated { "--boards" } else { "" } }}

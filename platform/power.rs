@@ -63,6 +63,7 @@ pub fn exit(status: u8) -> ! {
         // On a 64-bit machine this is SYS_EXIT with a status, which is what SYS_EXIT_EXTENDED does.
         semihosting::process::exit(i32::from(status));
     }
+    console::end_line();
     println!("ashlar: exit {status}");
     console::drain();
     let reset = STARTS_ANEW.load(Ordering::Relaxed);

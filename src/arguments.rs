@@ -50,13 +50,18 @@ pub const KEYS: &[Key] = &[
         // Whether there is such a one is for who reads the tree.
         set: |_, value| !value.is_empty(),
     },
-    Key { name: "mem", allowed: "4K to 384G", set: |arguments, value| store(&mut arguments.mem, size(value)) },
     Key {
         name: "at_exit",
         allowed: "off, reset",
         set: |arguments, value| store(&mut arguments.reset, one_of(value, ["off", "reset"]).map(|at| at == 1)),
     },
     Key { name: "maxcpus", allowed: "1 to 512", set: |arguments, value| store(&mut arguments.maxcpus, count(value)) },
+    Key {
+        name: "begin",
+        allowed: "a word of the host's",
+        set: |arguments, value| store(&mut arguments.begin, (!value.is_empty()).then_some(Some(value))),
+    },
+    Key { name: "mem", allowed: "4K to 384G", set: |arguments, value| store(&mut arguments.mem, size(value)) },
     Key {
         name: "out",
         allowed: "a directory of the host",
@@ -81,6 +86,9 @@ pub struct Arguments<'a> {
     pub reset: bool,
     /// How many cores run at most, the one that boots included. `maxcpus=`, default all there are.
     pub maxcpus: usize,
+    /// What the first line says, `ashlar: begin …`: by it the host knows this boot from an earlier one. `begin=`, default
+    /// none, and no such line.
+    pub begin: Option<&'a str>,
     /// How much RAM is used at most, in bytes. `mem=`, default all there is.
     pub mem: u64,
     /// Directory of the host for output files. `out=`.
@@ -161,6 +169,7 @@ impl<'a> Arguments<'a> {
             overcommit: false,
             reset: false,
             maxcpus: usize::MAX,
+            begin: None,
             mem: u64::MAX,
             out: None,
             warnings: ArrayVec::new(),

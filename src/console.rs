@@ -64,6 +64,13 @@ pub fn seize() {
     }
 }
 
+/// Ends the line that others have begun, if there is one: what follows is a line of its own.
+pub fn end_line() {
+    if LAST_BYTE.load(Ordering::Relaxed) != b'\n' {
+        write(b"\n");
+    }
+}
+
 fn write_to(port: &mut Port, bytes: &[u8]) {
     port.write(bytes);
     if let Some(&last) = bytes.last() {

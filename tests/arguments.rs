@@ -37,9 +37,9 @@ fn nothing_means_defaults() {
 
 fn every_key_is_read() {
     let policy = "transparent_hugepage=madvise defrag=defer+madvise max_ptes_none=511 shrink_underused=0 khugepaged=off \
-                  khugepaged_budget=20 fault=eager use_zero_page=0 max_ptes_shared=7";
+                  khugepaged_budget=20 fault=eager use_zero_page=0 max_ptes_shared=7 without=groups";
     let text = format!(
-        "log=trace semihosting=on {policy} overcommit=on maxcpus=3 mem=64M console=serial1 at_exit=reset out=/tmp/a=b"
+        "log=trace semihosting=on {policy} overcommit=on maxcpus=3 mem=64M console=serial1 at_exit=reset begin=5f out=/tmp/a=b"
     );
     let text = text.as_str();
     let arguments = Arguments::parse(text);
@@ -50,8 +50,9 @@ fn every_key_is_read() {
     assert_eq!(value(text, "max_ptes_none"), 511);
     assert_eq!(value(text, "khugepaged_budget"), 20);
     assert_eq!((value(text, "shrink_underused"), value(text, "khugepaged"), value(text, "fault")), (0, 0, 1));
-    assert_eq!((value(text, "use_zero_page"), value(text, "max_ptes_shared")), (0, 7));
+    assert_eq!((value(text, "use_zero_page"), value(text, "max_ptes_shared"), value(text, "without")), (0, 7, 2));
     assert_eq!(arguments.out, Some("/tmp/a=b"));
+    assert_eq!(arguments.begin, Some("5f"));
     assert_eq!((arguments.maxcpus, arguments.mem, arguments.reset), (3, 64 << 20, true));
     assert_eq!(ashlar::arguments::value(text, "console"), Some("serial1"));
     assert_eq!(ashlar::arguments::value("console=a console=\"b c\" xconsole=d", "console"), Some("b c"));
@@ -106,7 +107,7 @@ fn policy_is_set_by_name() {
     assert_eq!(
         settings.to_string(),
         "transparent_hugepage=always defrag=never max_ptes_none=5 shrink_underused=1 khugepaged=on khugepaged_budget=5 \
-         fault=adaptive use_zero_page=1 max_ptes_shared=256"
+         fault=adaptive use_zero_page=1 max_ptes_shared=256 without=nothing"
     );
     let changed: Vec<_> = settings.iter().zip(Settings::DEFAULT.iter()).filter(|(now, before)| now != before).collect();
     assert_eq!(changed, [(("max_ptes_none", 5), ("max_ptes_none", 64))]);

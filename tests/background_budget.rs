@@ -2,7 +2,7 @@
 //! never nothing for good.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-ashlar_test::expect!("run icount=on memory=256M", "output test result: ok");
+ashlar_test::expect!("run icount=on memory=256M cores=1", "output test result: ok");
 
 #[cfg(target_os = "none")]
 #[path = "common/backing.rs"]

@@ -2,7 +2,7 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 ashlar_test::expect!(
-    "run expect=1 timeout=30",
+    "run expect=1 cores=1 timeout=30",
     "run expect=2 cores=2 gic=3 el=2 timeout=30",
     "run expect=3 cores=3 timeout=30",
     "run expect=4 cores=4 el=2 timeout=30",

@@ -386,7 +386,7 @@ fn the_last_frame_is_found_by_whoever_wants_it() {
 }
 
 // The simulated machine's banks are the application's memory.
-ashlar_test::expect!("run memory=12G timeout=300");
+ashlar_test::expect!("run memory=900M timeout=300");
 
 ashlar_test::tests! {
     homes_leave_the_queue_before_they_came_to_it,

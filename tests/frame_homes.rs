@@ -323,7 +323,7 @@ fn what_is_freed_to_the_pool_is_in_no_cache() {
 }
 
 // The simulated machine's banks are the application's memory.
-ashlar_test::expect!("run memory=12G timeout=300");
+ashlar_test::expect!("run memory=900M timeout=300");
 
 ashlar_test::tests! {
     homes_count_their_absent_frames_and_end_in_either_way,

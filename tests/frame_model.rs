@@ -562,6 +562,6 @@ fn random_operations_agree_with_a_model() {
 }
 
 // The simulated machine's banks are the application's memory.
-ashlar_test::expect!("run memory=12G timeout=300");
+ashlar_test::expect!("run memory=900M timeout=300");
 
 ashlar_test::tests! { random_operations_agree_with_a_model }

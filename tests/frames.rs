@@ -328,7 +328,7 @@ fn machines_without_a_place_for_records_are_refused() {
 }
 
 // The simulated machine's banks are the application's memory.
-ashlar_test::expect!("run memory=12G timeout=300");
+ashlar_test::expect!("run memory=900M overcommit=on timeout=300");
 
 ashlar_test::tests! {
     exhausted_memory_comes_back_whole,

@@ -8,7 +8,7 @@ mod world;
 use ashlar::mm::MapRequest;
 use ashlar::mm::address::{BLOCK_SIZE, GROUP_SIZE, PAGE_SIZE, VirtAddr};
 use ashlar::mm::frame::Class;
-use ashlar::mm::huge::{FaultMode, HugePolicy};
+use ashlar::mm::huge::{FaultMode, HugePolicy, Mechanism, Rest};
 use ashlar::mm::mmu::Access;
 use ashlar::mm::pin::PinRequest;
 use world::{MIB, World, assert_filled, fill, sizes};
@@ -167,7 +167,33 @@ fn what_idle_time_has_zeroed_is_there_when_memory_is_short() {
     assert_eq!(world.mm.counters().out_of_memory.get(), 0);
 }
 
+/// Each mechanism is off by itself, and memory is right without it.
+fn mechanisms_can_be_left_out() {
+    let (world, start) = used_world();
+    let policy = world.mm.policy();
+    policy.set_without(Some(Mechanism::Pool));
+    idle(&world);
+    assert_eq!(world.mm.frames().statistics().zeroed, 0);
+    policy.set_without(Some(Mechanism::Groups));
+    touch_groups(&world, start, 0..32);
+    assert_eq!(sizes(&world), (0, 0, 32), "a page for each touch");
+    (0..512).for_each(|page| world.put(start + page * PAGE_SIZE as u64, 1));
+    assert!(world.mm.is_huge(start), "and a block of them in the end");
+    world.mm.unmap(start, BLOCK_SIZE).expect("mapped");
+    let start = world.map(BLOCK_SIZE);
+    policy.set_without(Some(Mechanism::Promotion));
+    touch_groups(&world, start, 0..32);
+    idle(&world);
+    assert_eq!((sizes(&world), world.mm.candidates()), ((0, 32, 0), 1), "it waits for the background");
+    policy.set_without(None);
+    while world.mm.background_step(0) == Rest::None {
+        world.check();
+    }
+    assert!(world.mm.is_huge(start));
+}
+
 ashlar_test::tests! {
+    mechanisms_can_be_left_out,
     idle_time_zeroes_what_stays_absent,
     idle_time_promotes_what_is_in_use_by_half,
     idle_time_fills_no_holes_and_no_part_of_a_slot,

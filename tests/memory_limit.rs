@@ -2,11 +2,11 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 ashlar_test::expect!(
-    "run memory=512M mem=64M",
-    "run memory=512M mem=63000K cores=2 el=2 input=apps",
+    "run memory=512M mem=64M overcommit=on khugepaged=off",
+    "run memory=512M mem=63000K cores=2 el=2 input=apps overcommit=on khugepaged=off",
     // As much as there is: the limit changes nothing.
-    "run memory=64M mem=1G input=apps",
-    "run machine=raspi4b dtb=tests/data/pi4.dtb mem=64M",
+    "run machine=virt memory=64M mem=1G input=apps overcommit=on khugepaged=off",
+    "run machine=raspi4b dtb=tests/data/pi4.dtb mem=64M overcommit=on khugepaged=off",
     "output test result: ok"
 );
 
@@ -38,12 +38,14 @@ mod guest {
 
     /// The initrd's memory is part of it.
     pub fn no_more_is_given_out() {
-        drop(ashlar::input::files().unwrap());
+        // The board's tree names an initrd where there is no archive: given back as well.
+        drop(ashlar::input::files());
         let [all, free, ..] = memory::report().frames;
         assert!(all <= MOST, "{all} frames");
         let mut mapping = memory::map((free - 1000) * PAGE_SIZE).unwrap();
         let (mut seen, start) = (vec![0_u64; (2 << 30) / PAGE_SIZE / 64], mapping.start());
         for page in mapping.as_mut_slice().chunks_mut(PAGE_SIZE) {
+            // Zeros would be given back: there is little left.
             page[0] = 1;
         }
         for page in (0..mapping.len()).step_by(PAGE_SIZE) {

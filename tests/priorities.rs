@@ -1,7 +1,7 @@
 //! Who runs for how long, on one core whose time is exact: an instruction takes a nanosecond.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-ashlar_test::expect!("run icount=on", "run icount=on gic=3 el=2", "output test result: ok");
+ashlar_test::expect!("run icount=on cores=1", "run icount=on gic=3 el=2", "output test result: ok");
 
 #[cfg(target_os = "none")]
 mod guest {

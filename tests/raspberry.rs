@@ -183,7 +183,8 @@ fn the_mini_uart_is_set_up() {
     assert_eq!(registers(&uart).start, PhysAddr(0xfe21_5000));
     for (clock, rate) in [(Some(500_000_000), 541), (Some(1), 77), (None, 77)] {
         let registers = Registers::new();
-        (registers.set(0x68, 77), registers.set(0x04, 0b110));
+        registers.set(0x68, 77);
+        registers.set(0x04, 0b110);
         // SAFETY: as above.
         let mut port = unsafe { Port::new(UartKind::Mini, registers.0.cast(), clock) };
         assert_eq!(registers.get(0x68), rate);
@@ -193,7 +194,8 @@ fn the_mini_uart_is_set_up() {
         port.drain();
         assert_eq!(registers.get(0x40), u32::from(b'r'));
         assert_eq!(port.read(), None);
-        (registers.set(0x40, 0x178), registers.set(0x54, 1));
+        registers.set(0x40, 0x178);
+        registers.set(0x54, 1);
         assert_eq!(port.read(), Some(b'x'));
     }
 }

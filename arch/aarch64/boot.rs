@@ -58,6 +58,9 @@ extern "C" fn start_kernel(tree: PhysAddr, image: PhysAddr, level: u64) -> ! {
     power::configure(machine.psci, watchdog, arguments.semihosting, arguments.reset);
     let board = ask_board(&machine);
     install_console(&machine, board.as_ref());
+    if let Some(word) = arguments.begin {
+        println!("ashlar: begin {word}");
+    }
     install_rtc(&machine);
     console::start_log(arguments.log);
     let arguments = arguments.install();

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::address::{Block, Frame, LOWER_END, PAGES_PER_SLOT, Page, VirtAddr};
-use super::huge::{HugePolicy, Shortage};
+use super::huge::{HugePolicy, Mechanism, Shortage};
 use super::mmu::{Access, Attributes, Mmu};
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping, Role, Slot};
@@ -28,6 +28,8 @@ pub(super) struct Target<'m> {
     pub(super) continues: bool,
     /// Blocks and groups may be used.
     pub(super) huge: bool,
+    /// A touch may map a group: looked up once, since what a home has of absent frames depends on it.
+    pub(super) groups: bool,
     pub(super) handle: Handle<Slot>,
     pub(super) slot: &'m Slot,
     pub(super) epoch: u32,
@@ -221,6 +223,7 @@ impl<M: Mmu> MemoryManager<M> {
             covered: range.start.saturating_sub(first) as usize..(end - first) as usize,
             continues: range.start + PAGES_PER_SLOT as u64 <= first,
             huge: self.policy.allows(region.policy),
+            groups: self.policy.has(Mechanism::Groups),
             handle,
             slot,
             epoch: slot.epoch(),

@@ -13,6 +13,7 @@
 
 use super::MemoryManager;
 use super::address::{Block, GROUPS_PER_SLOT, PAGE_SIZE, PAGES_PER_GROUP, PAGES_PER_SLOT};
+use super::huge::Mechanism;
 use super::mmu::Mmu;
 use super::slab::Handle;
 use super::slot::{LockedSlot, Mapping, Slot};
@@ -122,6 +123,9 @@ impl<M: Mmu> MemoryManager<M> {
     }
 
     fn zero_for_pool(&self) -> bool {
+        if !self.policy.has(Mechanism::Pool) {
+            return false;
+        }
         let begun = self.idle.begun.lock().pop();
         let Some((block, zeroed)) = begun.or_else(|| Some((self.frames.take_unzeroed()?, 0))) else { return false };
         self.machine.zero(block.frame(zeroed), PAGES_PER_GROUP);
@@ -153,7 +157,9 @@ impl<M: Mmu> LockedSlot<'_, M> {
         }
         let mut groups = 0..GROUPS_PER_SLOT;
         let Some(group) = groups.find(|&group| self.state.is_untouched(group) && !self.state.is_zeroed(group)) else {
-            self.promote_zeroed();
+            if self.mm.policy.has(Mechanism::Promotion) {
+                self.promote_zeroed();
+            }
             return false;
         };
         self.mm.machine.zero(home.frame(group * PAGES_PER_GROUP), PAGES_PER_GROUP);

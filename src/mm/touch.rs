@@ -13,7 +13,7 @@
 use super::address::{Block, Frame, GROUP_ORDER, GROUPS_PER_SLOT, PAGES_PER_GROUP, PAGES_PER_SLOT, Page};
 use super::fault::{Attempt, Target};
 use super::frame::{Class, Home};
-use super::huge::{Effort, FaultMode, HugePolicy};
+use super::huge::{Effort, FaultMode, HugePolicy, Mechanism};
 use super::mmu::{Attributes, Entry, Mmu};
 use super::slot::{LockedSlot, Mapping, Role};
 use super::table::Place;
@@ -131,7 +131,8 @@ impl<M: Mmu> LockedSlot<'_, M> {
             return None;
         }
         let absent = match mode {
-            FaultMode::Adaptive => PAGES_PER_SLOT - PAGES_PER_GROUP,
+            FaultMode::Adaptive if target.groups => PAGES_PER_SLOT - PAGES_PER_GROUP,
+            FaultMode::Adaptive => PAGES_PER_SLOT - 1,
             FaultMode::Eager => 0,
         };
         let home = self.mm.frames.allocate_home(self.owner(), absent);
@@ -179,7 +180,13 @@ impl<M: Mmu> LockedSlot<'_, M> {
         }
         match self.state.home {
             Some(_) if target.huge && target.is_whole() => {
-                if self.state.present.count() >= PAGES_PER_SLOT / 2 {
+                if !self.mm.policy.has(Mechanism::Promotion) {
+                    if self.state.present.count() == PAGES_PER_SLOT {
+                        self.nominate();
+                    }
+                    return Attempt::Done;
+                }
+                if target.groups && self.state.present.count() >= PAGES_PER_SLOT / 2 {
                     self.fill_another(table, target.page.index(), target.attributes);
                     self.offer();
                 }
@@ -205,7 +212,7 @@ impl<M: Mmu> LockedSlot<'_, M> {
         let index = target.page.index();
         let group = group_of(index);
         let counters = &self.mm.counters;
-        if target.huge && target.covers(&group) && self.group_is_free(group.start) {
+        if target.huge && target.covers(&group) && self.group_is_free(group.start) && target.groups {
             let frame = match self.state.home {
                 Some(home) if self.has_orphan(home, group.clone()) => None,
                 Some(home) => Some(home.frame(group.start)),

@@ -16,6 +16,7 @@ use super::candidates::{Candidates, Heat};
 use super::collapse::Terms;
 use super::compact::{Compacted, Compaction};
 use super::heat::Places;
+use super::policy::Mechanism;
 use super::reclaim::{Giving, Shrinking};
 use crate::mm::address::PAGES_PER_SLOT;
 use crate::mm::mmu::Mmu;
@@ -362,7 +363,8 @@ impl<M: Mmu> MemoryManager<M> {
     fn begin_window(&self, worker: &mut Worker, now: u64) {
         let candidates = &self.background.candidates;
         let choice = candidates.count();
-        if now < worker.next_window
+        if !self.policy.has(Mechanism::Heat)
+            || now < worker.next_window
             || !worker.window.is_empty()
             || choice < 2
             || choice <= WINDOW && !self.is_block_scarce()

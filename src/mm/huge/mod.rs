@@ -44,6 +44,6 @@ pub use background::Rest;
 pub use collapse::Collapsed;
 pub use migrate::Unit;
 pub(super) use policy::Effort;
-pub use policy::{Defrag, Enabled, FaultMode, HugePolicy, KNOBS, Knob, Policy, PolicyError, Settings};
+pub use policy::{Defrag, Enabled, FaultMode, HugePolicy, KNOBS, Knob, Mechanism, Policy, PolicyError, Settings};
 pub(super) use reclaim::Shortage;
 pub use split::SplitCause;

@@ -15,6 +15,7 @@
 //! | `khugepaged` | off, on | on | a thread that is there while huge pages are | |
 //! | `khugepaged_budget` | 0 to 100 | 5 | `pages_to_scan` pages every `scan_sleep_millisecs` | 1.6 MiB a second |
 //! | `fault` | adaptive, eager | adaptive | – | eager |
+//! | `without` | nothing, pool, groups, promotion, heat | nothing | – | none of these |
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -83,6 +84,21 @@ pub(in crate::mm) enum Effort {
     Nothing,
 }
 
+/// `without`: a mechanism that can be left out, to measure what it is worth. Promises hold without each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub enum Mechanism {
+    /// The pool of zeroed blocks is not filled.
+    Pool = 1,
+    /// A touch maps its page alone, not the 64 KiB around it; nor is a slot in use by half filled.
+    Groups,
+    /// A slot whose pages are all at home is not promoted by the touch or the idle time that made it so, but waits for the
+    /// background.
+    Promotion,
+    /// The background takes its candidates in the order they came in.
+    Heat,
+}
+
 /// A part of the global policy.
 pub struct Knob {
     /// Its name: Linux's, or one in its style.
@@ -121,7 +137,7 @@ impl Knob {
 }
 
 /// How many knobs there are.
-const COUNT: usize = 9;
+const COUNT: usize = 10;
 const ENABLED: usize = 0;
 const DEFRAG: usize = 1;
 const MAX_PTES_NONE: usize = 2;
@@ -131,6 +147,7 @@ const BUDGET: usize = 5;
 const FAULT: usize = 6;
 const USE_ZERO_PAGE: usize = 7;
 const MAX_PTES_SHARED: usize = 8;
+const WITHOUT: usize = 9;
 
 /// All knobs.
 pub const KNOBS: [Knob; COUNT] = [
@@ -143,6 +160,7 @@ pub const KNOBS: [Knob; COUNT] = [
     Knob::words("fault", "adaptive, eager", FaultMode::Adaptive as u16),
     Knob::words("use_zero_page", "0, 1", 1),
     Knob::number("max_ptes_shared", "0 to 511", 511, 256),
+    Knob::words("without", "nothing, pool, groups, promotion, heat", 0),
 ];
 
 /// Why a knob was not set. Its value is what it was.
@@ -358,6 +376,17 @@ impl Policy {
     /// The share of a core that background work gets while the application could use it, in percent.
     pub fn budget(&self) -> u64 {
         self.get(BUDGET).into()
+    }
+
+    /// Whether `mechanism` is there.
+    #[inline]
+    pub fn has(&self, mechanism: Mechanism) -> bool {
+        self.get(WITHOUT) != mechanism as u16
+    }
+
+    /// Leaves a mechanism out, or none.
+    pub fn set_without(&self, mechanism: Option<Mechanism>) {
+        self.put(WITHOUT, mechanism.map_or(0, |mechanism| mechanism as u16));
     }
 
     /// Whether a region that wishes `wish` gets blocks and groups.

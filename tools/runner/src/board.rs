@@ -5,10 +5,13 @@ use thiserror::Error;
 
 use crate::words::Options;
 
-/// A board that QEMU emulates.
+/// The name of a board that is not emulated: a Raspberry Pi 4 at a serial port.
+pub const SERIAL: &str = "serial";
+
+/// A board.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Board {
-    /// `machine=`: QEMU's name.
+    /// `machine=`: QEMU's name, or [`SERIAL`].
     pub machine: &'static str,
     /// RAM that the guest is told of, in bytes.
     pub memory: u64,
@@ -16,6 +19,13 @@ pub struct Board {
     pub cores: u32,
     /// QEMU's name of the processor.
     cpu: &'static str,
+    /// What emulating it takes.
+    pub emulation: Option<Emulation>,
+}
+
+/// What is to be known of a board that QEMU emulates.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Emulation {
     /// QEMU's property for how many cores are switched on at the start. Those that are not would spin, each in a thread
     /// of QEMU's, or take their share of counted instructions.
     pub enabled_cores: &'static str,
@@ -25,16 +35,28 @@ pub struct Board {
     pub tree: &'static str,
 }
 
-const BOARDS: [Board; 1] = [Board {
-    machine: "raspi4b",
-    // QEMU writes no more than the first bank into the tree, whatever the board has.
-    memory: 960 << 20,
-    cores: 4,
-    cpu: "cortex-a72",
-    enabled_cores: "bcm2838.enabled-cpus",
-    counter_frequency: "cortex-a72-arm-cpu.cntfrq",
-    tree: "bcm2711-rpi-4-b.dtb",
-}];
+const BOARDS: [Board; 2] = [
+    Board {
+        machine: "raspi4b",
+        // QEMU writes no more than the first bank into the tree, whatever the board has.
+        memory: 960 << 20,
+        cores: 4,
+        cpu: "cortex-a72",
+        emulation: Some(Emulation {
+            enabled_cores: "bcm2838.enabled-cpus",
+            counter_frequency: "cortex-a72-arm-cpu.cntfrq",
+            tree: "bcm2711-rpi-4-b.dtb",
+        }),
+    },
+    Board {
+        machine: SERIAL,
+        // What the smallest one leaves beside its graphics processor: nobody asks how large this one is.
+        memory: 944 << 20,
+        cores: 4,
+        cpu: "cortex-a72",
+        emulation: None,
+    },
+];
 
 /// What a board is asked for and hasn't got.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -57,6 +79,9 @@ pub enum Lack {
     /// An argument of QEMU's that makes the machine another one.
     #[error("machine={0} takes no {1}")]
     Argument(&'static str, String),
+    /// What only an emulator can do, or its host.
+    #[error("machine={0} takes no {1}=: {2}")]
+    Word(&'static str, &'static str, &'static str),
 }
 
 /// The board of that name; `None` for a machine that is as one asks for.
@@ -71,6 +96,19 @@ impl Board {
     /// The first [`Lack`].
     pub fn check(&self, options: &Options) -> Result<(), Lack> {
         let Board { machine, memory, cores, cpu, .. } = *self;
+        let emulated = [
+            ("dtb", options.device_tree.is_some(), "its firmware hands over its own device tree"),
+            ("offset", options.offset.is_some(), "its firmware puts the image where it does"),
+            ("image", options.elf, "its firmware takes the flat image"),
+            ("loader", options.loader.is_some(), "its firmware starts what is in its directory"),
+            ("icount", options.icount, "it is no emulator"),
+            ("gdb", options.gdb, "it is no emulator"),
+            ("qemu", !options.qemu.is_empty(), "it is no emulator"),
+            ("out", options.out.is_some(), "it has no host to call"),
+        ];
+        if let (None, Some((word, _, why))) = (&self.emulation, emulated.iter().find(|(_, wanted, _)| *wanted)) {
+            return Err(Lack::Word(machine, word, why));
+        }
         if options.memory.is_some_and(|wanted| wanted > memory) {
             return Err(Lack::Memory(machine, memory >> 20));
         }
@@ -118,8 +156,35 @@ mod tests {
     use std::path::Path;
 
     fn lack(words: &str) -> Option<String> {
+        lack_of("raspi4b", words)
+    }
+
+    fn lack_of(machine: &str, words: &str) -> Option<String> {
         let options = Options::parse(&split(words).unwrap(), Path::new("/here")).unwrap();
-        find("raspi4b").unwrap().check(&options).err().map(|lack| lack.to_string())
+        find(machine).unwrap().check(&options).err().map(|lack| lack.to_string())
+    }
+
+    #[test]
+    fn hardware_is_no_emulator() {
+        for words in
+            ["", "memory=64M cores=2 el=2 gic=2 cpu=cortex-a72 semihosting=off", "gdb=off icount=off image=flat"]
+        {
+            assert_eq!(lack_of(SERIAL, words), None, "{words}");
+        }
+        for (word, why) in [
+            ("dtb=t.dtb", "takes no dtb=: its firmware hands over its own device tree"),
+            ("offset=4K", "takes no offset=: its firmware puts the image where it does"),
+            ("image=elf", "takes no image=: its firmware takes the flat image"),
+            ("loader=u-boot", "takes no loader=: its firmware starts what is in its directory"),
+            ("icount=on", "takes no icount=: it is no emulator"),
+            ("gdb=on", "takes no gdb=: it is no emulator"),
+            ("qemu=-s", "takes no qemu=: it is no emulator"),
+            ("out=target", "takes no out=: it has no host to call"),
+            ("cores=8", "has 4 cores"),
+            ("el=1", "enters the image at EL2"),
+        ] {
+            assert_eq!(lack_of(SERIAL, word), Some(format!("machine=serial {why}")));
+        }
     }
 
     #[test]

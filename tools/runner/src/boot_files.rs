@@ -2,7 +2,7 @@
 //! can be sent over a serial line.
 #![forbid(unsafe_code)]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,8 @@ pub struct BootFilesError {
 }
 
 /// Writes [`KERNEL`], [`COMMAND_LINE`] and, if there is an `initrd`, [`INITRAMFS`] into `directory`. An initramfs that
-/// is there from another time goes: it would be booted.
+/// is there from another time goes: it would be booted. Each is written as a whole and for good, so that neither a server nor a
+/// card that is pulled out has half of one.
 ///
 /// # Errors
 /// The first file that can't be written.
@@ -33,20 +34,29 @@ pub fn write(directory: &Path, image: &[u8], initrd: Option<&Path>, command_line
         let path = path.to_path_buf();
         move |error| BootFilesError { path, error }
     };
+    let put = |name: &str, fill: &dyn Fn(&Path) -> io::Result<()>| {
+        let (path, unfinished) = (directory.join(name), directory.join(format!("{name}.new")));
+        fill(&unfinished)
+            .and_then(|()| File::open(&unfinished)?.sync_all())
+            .and_then(|()| fs::rename(&unfinished, &path))
+            .map_err(failed(&path))
+    };
     fs::create_dir_all(directory).map_err(failed(directory))?;
-    for (name, bytes) in [(KERNEL, image), (COMMAND_LINE, format!("{command_line}\n").as_bytes())] {
-        let path = directory.join(name);
-        fs::write(&path, bytes).map_err(failed(&path))?;
-    }
+    put(KERNEL, &|path| fs::write(path, image))?;
+    put(COMMAND_LINE, &|path| fs::write(path, format!("{command_line}\n")))?;
     let initramfs = directory.join(INITRAMFS);
     match initrd {
-        Some(initrd) => fs::copy(initrd, &initramfs).map(|_| ()),
-        None => fs::remove_file(&initramfs).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        }),
+        Some(initrd) => put(INITRAMFS, &|path| fs::copy(initrd, path).map(|_| ()))?,
+        None => fs::remove_file(&initramfs)
+            .or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            })
+            .map_err(failed(&initramfs))?,
     }
-    .map_err(failed(&initramfs))
+    // Not every file system has directories that can be synchronised.
+    let _ = File::open(directory).and_then(|directory| directory.sync_all());
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,6 +4,10 @@
 //! (what every boot ends with; 0 if not said), `output TEXT` (occurs in the output, in the order of the lines),
 //! `silent TEXT` (does not occur after the texts of the `output` lines before it), `absent TEXT` (occurs nowhere) and `until TEXT`
 //! (the guest stays on for good once it has said that, and is ended).
+//!
+//! Words from the command line override those of `run` lines, so that all of a file's boots can be had on a board. A boot
+//! is skipped, with the reason, where the board lacks what its line asks for, and where the line is about one machine (it
+//! has `machine=`, or `dtb=`) and the command line has another. What holds on one core alone says `cores=1`: a board has more.
 #![forbid(unsafe_code)]
 
 use thiserror::Error;

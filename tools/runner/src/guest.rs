@@ -37,7 +37,7 @@ pub struct Outcome {
     pub end: End,
     /// All of its console output, with symbols.
     pub output: String,
-    /// What QEMU said beside it, if not attached.
+    /// What QEMU said beside it, or the board before it, if not attached.
     pub said: String,
 }
 
@@ -48,7 +48,7 @@ pub struct Terms<'a> {
     pub timeout: Option<Duration>,
     /// It is ended in a moment when it has said this.
     pub until: Option<&'a str>,
-    /// Its exit status is QEMU's.
+    /// Its exit status is QEMU's, if it runs in QEMU.
     pub semihosting: bool,
     /// Its output goes to standard output as it comes, and it reads standard input.
     pub attached: bool,
@@ -138,7 +138,7 @@ fn end(child: &mut Child) -> io::Result<ExitStatus> {
 /// The guest's status: by semihosting it is QEMU's own; without, the last line says it.
 fn end_of(status: ExitStatus, output: &str, semihosting: bool) -> End {
     let last = output.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
-    let said = last.strip_prefix("ashlar: exit ").and_then(|status| status.parse().ok());
+    let said = said_status(last);
     match (status.code(), said) {
         (Some(0), Some(said)) => End::Status(said),
         (Some(1), _) if output.is_empty() => End::None("QEMU could not run it".into()),
@@ -152,8 +152,17 @@ fn end_of(status: ExitStatus, output: &str, semihosting: bool) -> End {
     }
 }
 
+/// How the line begins by which a guest without semihosting says its status.
+pub const EXIT: &str = "ashlar: exit";
+
+/// The status that `line` says, if it is exactly what the kernel prints: a damaged line says nothing.
+pub fn said_status(line: &str) -> Option<u8> {
+    let digits = line.strip_prefix(EXIT)?.strip_prefix(' ')?;
+    digits.parse().ok().filter(|status: &u8| status.to_string() == digits)
+}
+
 /// The guest's output as it comes: passed on at once, with what a line's address means put before its end.
-struct Console<F> {
+pub struct Console<F> {
     load: F,
     /// Loaded when the first address comes by: most guests never crash.
     symbols: Option<Option<Symbols>>,
@@ -164,12 +173,13 @@ struct Console<F> {
 }
 
 impl<F: Fn() -> Option<Symbols>> Console<F> {
-    fn new(load: F) -> Self {
+    /// A console that nothing has come from; `load` is called when the first address comes.
+    pub fn new(load: F) -> Self {
         Self { load, symbols: None, line: Vec::new(), held: false, output: Vec::new() }
     }
 
     /// What to show for the next bytes of the guest's.
-    fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut shown = Vec::with_capacity(bytes.len());
         for &byte in bytes {
             if byte == b'\n' {
@@ -200,11 +210,13 @@ impl<F: Fn() -> Option<Symbols>> Console<F> {
         self.symbols.get_or_insert_with(&self.load).as_ref()?.describe(line)
     }
 
-    fn has(&self, text: &str) -> bool {
+    /// Whether `text` has come.
+    pub fn has(&self, text: &str) -> bool {
         self.output.windows(text.len()).any(|window| window == text.as_bytes())
     }
 
-    fn finish(self) -> String {
+    /// All that was shown.
+    pub fn finish(self) -> String {
         String::from_utf8_lossy(&self.output).into_owned()
     }
 }
@@ -223,6 +235,18 @@ mod tests {
         assert_eq!(shell("echo hello; exit 102", None, true).end, End::Status(102));
         assert_eq!(shell("echo 'ashlar: exit 7'", None, false).end, End::Status(7));
         assert_eq!(shell("printf 'ashlar: exit 7\\r\\n\\n'", None, true).end, End::Status(7));
+    }
+
+    #[test]
+    fn a_status_is_said_exactly() {
+        assert_eq!(said_status("ashlar: exit 0"), Some(0));
+        assert_eq!(said_status("ashlar: exit 104"), Some(104));
+        for line in ["", "ashlar: exit", "ashlar: exit ", "ashlar: exit 256", "ashlar: exit +1", "ashlar: exit 01"] {
+            assert_eq!(said_status(line), None, "{line}");
+        }
+        for line in ["ashlar: exit 0 ", "ashlar: exit  0", " ashlar: exit 0", "ashlar: exit 1x", "xashlar: exit 1"] {
+            assert_eq!(said_status(line), None, "{line}");
+        }
     }
 
     #[test]

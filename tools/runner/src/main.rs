@@ -1,4 +1,4 @@
-//! `ashlar-runner ELF [WORD…]`: boots a kernel under QEMU and ends with its status. Cargo's runner for
+//! `ashlar-runner ELF [WORD…]`: boots a kernel under QEMU, or on a board, and ends with its status. Cargo's runner for
 //! `aarch64-unknown-none`.
 //!
 //! [`words::Options`] lists the words that describe the machine; all others are boot arguments for the guest. A
@@ -15,6 +15,7 @@ mod image;
 mod input;
 mod qemu;
 mod schedule;
+mod serial;
 mod symbols;
 mod words;
 
@@ -32,6 +33,7 @@ use crate::expect::Expectations;
 use crate::guest::{End, Outcome, Terms};
 use crate::image::Kernel;
 use crate::qemu::QemuError;
+use crate::serial::{Board, SerialError};
 use crate::symbols::Symbols;
 use crate::words::{Options, Timeout};
 
@@ -63,18 +65,20 @@ enum Failure {
     Input(#[from] input::InputError),
     #[error("{} is missing: run tools/setup --boards, which brings it", .0.display())]
     NoTree(PathBuf),
-    #[error("no loader starts {0} there")]
+    #[error("no boot loader starts {0}")]
     Loader(&'static str),
     #[error("{} is missing: tools/fetch u-boot brings it", .0.display())]
     NoLoader(PathBuf),
     #[error(transparent)]
     Lack(#[from] board::Lack),
-    #[error("its device tree is for machine={machine}")]
-    Tree { machine: String },
+    #[error("it is for machine={0}")]
+    OtherMachine(String),
     #[error(transparent)]
     BootFiles(#[from] boot_files::BootFilesError),
     #[error(transparent)]
     Qemu(#[from] QemuError),
+    #[error(transparent)]
+    Serial(#[from] SerialError),
 }
 
 fn main() -> ExitCode {
@@ -96,7 +100,7 @@ fn run() -> Result<u8, Failure> {
     let image = write_image(&elf, "img", &kernel.image)?;
     let here = std::env::current_dir().map_err(|error| Failure::File { path: ".".into(), error })?;
     let boot = Boot { elf, kernel, image, words, here };
-    if let Some(directory) = &boot.options(&[])?.into {
+    if let Some(directory) = &boot.read(&[])?.into {
         return boot.write_files(directory).map(|()| 0);
     }
     match &boot.kernel.expectations {
@@ -128,12 +132,18 @@ struct Boot {
 
 /// One boot, ready to start.
 struct Plan {
-    /// QEMU's.
-    arguments: Vec<OsString>,
+    machine: Machine,
     terms: Terms<'static>,
-    waits_for_debugger: bool,
     /// Others may run beside it.
     shares: bool,
+}
+
+/// What it is to run on.
+enum Machine {
+    /// An emulated one; QEMU's arguments.
+    Qemu { arguments: Vec<OsString>, waits_for_debugger: bool },
+    /// One at a serial port.
+    Board { board: Board, options: Box<Options>, initrd: Option<PathBuf> },
 }
 
 /// Why a boot is left out that can't be had here; any other failure is the file's.
@@ -141,20 +151,19 @@ fn skipped(failure: Failure) -> Result<Result<Plan, Failure>, Failure> {
     match failure {
         // Not every distribution's QEMU knows every board; where nobody reads the output, that is a failure.
         Failure::Qemu(QemuError::Old { board: true, .. }) if std::env::var_os("CI").is_none() => Ok(Err(failure)),
-        Failure::Lack(_) | Failure::Tree { .. } | Failure::Loader(_) => Ok(Err(failure)),
+        Failure::Lack(_) | Failure::OtherMachine(_) | Failure::Loader(_) => Ok(Err(failure)),
         _ => Err(failure),
     }
 }
 
 /// Prints what came of a boot; whether it is what was expected.
-fn tell(name: &str, plan: &Plan, outcome: &Outcome, took: Duration, expectations: &Expectations) -> bool {
+fn tell(name: &str, outcome: &Outcome, notes: &str, took: Duration, expectations: &Expectations) -> bool {
     let Outcome { end, output, said } = outcome;
-    let mismatches = match end {
-        End::Status(status) => expectations.mismatches(Some(*status), output),
-        End::Stopped => expectations.mismatches(None, output),
-        _ => Vec::new(),
+    let (ended, mismatches) = match end {
+        End::Status(status) => (true, expectations.mismatches(Some(*status), output)),
+        End::Stopped => (true, expectations.mismatches(None, output)),
+        _ => (false, Vec::new()),
     };
-    let ended = matches!(end, End::Status(_) | End::Stopped);
     if ended && mismatches.is_empty() {
         for line in output.lines().filter(|line| line.starts_with("test ")) {
             println!("{line}");
@@ -170,7 +179,7 @@ fn tell(name: &str, plan: &Plan, outcome: &Outcome, took: Duration, expectations
         println!("  {mismatch}");
     }
     if !ended {
-        report(end, &plan.arguments);
+        report(end, notes);
     }
     false
 }
@@ -179,9 +188,10 @@ impl Boot {
     /// Boots the kernel at the user's terminal; its status is the result.
     fn attached(&self) -> Result<u8, Failure> {
         let plan = self.plan(&[], true)?;
-        match self.run(&plan, None)?.end {
+        let (outcome, notes) = self.run(&plan, None)?;
+        match outcome.end {
             End::Status(status) => Ok(status),
-            end => Ok(report(&end, &plan.arguments)),
+            end => Ok(report(&end, &notes)),
         }
     }
 
@@ -204,9 +214,9 @@ impl Boot {
                 plan.as_ref().ok().map(|plan| (self.run(plan, expectations.until()), started.elapsed()))
             },
             |(name, plan), result| match (plan, result) {
-                (Ok(plan), Some((Ok(outcome), took))) => {
+                (Ok(_), Some((Ok((outcome, notes)), took))) => {
                     ran = true;
-                    failed |= !tell(name, plan, &outcome, took, expectations);
+                    failed |= !tell(name, &outcome, &notes, took, expectations);
                 }
                 (_, Some((Err(error), _))) => failure = Some(error),
                 (Err(why), _) => println!("boot with {name} ... skipped: {why}"),
@@ -222,13 +232,13 @@ impl Boot {
         Ok(u8::from(failed))
     }
 
-    /// What booting with `run` and the words from the command line takes.
-    fn plan(&self, run: &[String], attached: bool) -> Result<Plan, Failure> {
-        let mut options = self.options(run)?;
+    /// What `run` and the words from the command line ask for, where the machine has it.
+    fn options(&self, run: &[String]) -> Result<Options, Failure> {
+        let mut options = self.read(run)?;
         if let Some(board) = board::find(&options.machine) {
             board.check(&options)?;
-            if options.device_tree.is_none() {
-                let tree = self.target_directory().join("boards").join(board.tree);
+            if let (Some(emulation), None) = (&board.emulation, &options.device_tree) {
+                let tree = self.target_directory().join("boards").join(emulation.tree);
                 if !tree.exists() {
                     return Err(Failure::NoTree(tree));
                 }
@@ -250,15 +260,37 @@ impl Boot {
             }
             options.loader = Some(loader);
         }
-        // A line that brings a tree is about the machine that the tree is of.
+        // A line that names its machine, or brings its tree, is about that one; so is one about how an ELF file is entered.
         let meant = Options::parse(run, &self.here)?;
-        if meant.device_tree.is_some() && meant.machine != options.machine {
-            return Err(Failure::Tree { machine: meant.machine });
+        let is_particular =
+            meant.elf || run.iter().any(|word| word.starts_with("machine=") || word.starts_with("dtb="));
+        if is_particular && meant.machine != options.machine {
+            return Err(Failure::OtherMachine(meant.machine));
+        }
+        Ok(options)
+    }
+
+    /// What booting with `run` and the words from the command line takes.
+    fn plan(&self, run: &[String], attached: bool) -> Result<Plan, Failure> {
+        let options = self.options(run)?;
+        let timeout = match options.timeout {
+            Some(Timeout::After(timeout)) => Some(timeout),
+            Some(Timeout::Never) => None,
+            None => (!options.gdb && (!attached || self.is_test())).then_some(TEST_TIMEOUT),
+        };
+        let terms = Terms { timeout, until: None, semihosting: options.semihosting, attached };
+        let initrd = self.initrd(&options)?;
+        if options.is_serial() {
+            let board = Board::new(&options)?;
+            return Ok(Plan {
+                machine: Machine::Board { board, options: Box::new(options), initrd },
+                terms,
+                shares: false,
+            });
         }
         if let Some(out) = &options.out {
             fs::create_dir_all(out).map_err(|error| Failure::File { path: out.clone(), error })?;
         }
-        let initrd = self.initrd(&options)?;
         let image = match options.offset {
             _ if options.elf => self.elf.clone(),
             Some(offset) => write_image(&self.elf, &format!("{offset:x}.img"), &self.kernel.at_offset(offset))?,
@@ -266,39 +298,45 @@ impl Boot {
         };
         let arguments = qemu::arguments(&options, &image, initrd.as_deref())?;
         qemu::check_version(&options.machine)?;
-        let timeout = match options.timeout {
-            Some(Timeout::After(timeout)) => Some(timeout),
-            Some(Timeout::Never) => None,
-            None => (!options.gdb && (!attached || self.is_test())).then_some(TEST_TIMEOUT),
-        };
         Ok(Plan {
-            arguments,
-            terms: Terms { timeout, until: None, semihosting: options.semihosting, attached },
-            waits_for_debugger: options.gdb,
+            machine: Machine::Qemu { arguments, waits_for_debugger: options.gdb },
+            terms,
             // Several cores have the host for themselves; there is one port for debuggers, and one file of a name.
             shares: options.cores_at_start() == 1 && !options.gdb && options.out.is_none(),
         })
     }
 
-    fn run(&self, plan: &Plan, until: Option<&str>) -> Result<Outcome, Failure> {
-        if plan.waits_for_debugger {
-            eprintln!("waiting for a debugger: gdb-multiarch {} -ex 'target remote :1234'", self.elf.display());
-        }
+    /// Boots as `plan` says: what came of it, and how it was started.
+    fn run(&self, plan: &Plan, until: Option<&str>) -> Result<(Outcome, String), Failure> {
+        let terms = Terms { until, ..plan.terms };
         let symbols = || Symbols::load(&self.elf, &self.here);
-        let outcome =
-            guest::run(Command::new(qemu::PROGRAM).args(&plan.arguments), Terms { until, ..plan.terms }, symbols);
-        Ok(outcome.map_err(QemuError::Start)?)
+        match &plan.machine {
+            Machine::Board { board, options, initrd } => {
+                let ended = board.run(options, &self.kernel.image, initrd.as_deref(), terms, symbols)?;
+                Ok((ended.outcome, ended.notes))
+            }
+            Machine::Qemu { arguments, waits_for_debugger } => {
+                if *waits_for_debugger {
+                    let elf = self.elf.display();
+                    eprintln!("waiting for a debugger: gdb-multiarch {elf} -ex 'target remote :1234'");
+                }
+                let outcome = guest::run(Command::new(qemu::PROGRAM).args(arguments), terms, symbols)
+                    .map_err(QemuError::Start)?;
+                let words: Vec<_> = arguments.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
+                Ok((outcome, format!("it was started as {} {}", qemu::PROGRAM, words.join(" "))))
+            }
+        }
     }
 
     /// Puts what a boot loader needs into `directory`, and boots nothing.
     fn write_files(&self, directory: &Path) -> Result<(), Failure> {
-        let options = self.options(&[])?;
+        let options = self.read(&[])?;
         let initrd = self.initrd(&options)?;
         Ok(boot_files::write(directory, &self.kernel.image, initrd.as_deref(), &options.command_line()?)?)
     }
 
     /// What the words ask for, with those of `run` before the command line's.
-    fn options(&self, run: &[String]) -> Result<Options, Failure> {
+    fn read(&self, run: &[String]) -> Result<Options, Failure> {
         Ok(Options::parse(run.iter().chain(&self.words), &self.here)?)
     }
 
@@ -321,8 +359,8 @@ impl Boot {
     }
 }
 
-/// Says why a guest has no status, and how QEMU was started; returns the runner's status for it.
-fn report(end: &End, arguments: &[OsString]) -> u8 {
+/// Says why a guest has no status, and how it was started; returns the runner's status for it.
+fn report(end: &End, notes: &str) -> u8 {
     let status = match end {
         End::Status(status) => *status,
         End::Stopped => 0,
@@ -339,8 +377,7 @@ fn report(end: &End, arguments: &[OsString]) -> u8 {
             FAILED
         }
     };
-    let words: Vec<_> = arguments.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
-    eprintln!("ashlar-runner: it was started as {} {}", qemu::PROGRAM, words.join(" "));
+    eprintln!("ashlar-runner: {notes}");
     status
 }
 
@@ -348,4 +385,65 @@ fn report(end: &End, arguments: &[OsString]) -> u8 {
 fn shell_word(word: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=,./:+@%".contains(letter);
     if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kernel in a target directory of its own, and words from the command line.
+    fn boot(name: &str, words: &str) -> Boot {
+        let target = std::env::temp_dir().join(format!("ashlar-runner-{name}-{}", std::process::id()));
+        let deps = target.join("aarch64-unknown-none/debug/deps");
+        fs::create_dir_all(&deps).unwrap();
+        fs::write(target.join("CACHEDIR.TAG"), "").unwrap();
+        Boot {
+            elf: deps.join("kernel-0"),
+            kernel: Kernel { image: Vec::new(), expectations: None },
+            image: deps.join("kernel-0.img"),
+            words: words::split(words).unwrap(),
+            here: "/here".into(),
+        }
+    }
+
+    fn options(boot: &Boot, run: &str) -> Result<Options, Failure> {
+        boot.options(&words::split(run).unwrap())
+    }
+
+    #[test]
+    fn a_board_has_the_tree_that_was_brought_for_it() {
+        let boot = boot("tree", "machine=raspi4b");
+        let tree = boot.target_directory().join("boards/bcm2711-rpi-4-b.dtb");
+        let missing = options(&boot, "cores=2").unwrap_err();
+        assert_eq!(
+            missing.to_string(),
+            format!("{} is missing: run tools/setup --boards, which brings it", tree.display())
+        );
+        assert!(skipped(missing).is_err(), "it can be had");
+        fs::create_dir_all(tree.parent().unwrap()).unwrap();
+        fs::write(&tree, "").unwrap();
+        assert_eq!(options(&boot, "cores=2").unwrap().device_tree, Some(tree));
+        let own = options(&boot, "machine=raspi4b dtb=own.dtb").unwrap();
+        assert_eq!(own.device_tree, Some("/here/own.dtb".into()));
+        fs::remove_dir_all(boot.target_directory()).unwrap();
+    }
+
+    #[test]
+    fn what_a_board_lacks_is_skipped() {
+        let boot = boot("lack", "machine=raspi4b dtb=own.dtb");
+        let reason = |run| skipped(options(&boot, run).unwrap_err()).unwrap().map(|_| ()).unwrap_err().to_string();
+        assert_eq!(reason("memory=1G"), "machine=raspi4b has 960 MiB of RAM");
+        assert_eq!(reason("dtb=virt.dtb gic=2"), "it is for machine=virt");
+        assert_eq!(reason("machine=virt"), "it is for machine=virt");
+        assert!(skipped(options(&boot, "memory=1Q").unwrap_err()).is_err(), "a mistake is no lack");
+        fs::remove_dir_all(boot.target_directory()).unwrap();
+    }
+
+    #[test]
+    fn the_command_line_overrides_what_a_board_lacks() {
+        let boot = boot("override", "machine=raspi4b dtb=own.dtb memory=64M cores=4 gic=2 cpu=cortex-a72 el=2");
+        let options = options(&boot, "memory=4G cores=8 gic=3 cpu=max el=1").unwrap();
+        assert_eq!((options.memory, options.cores_at_start()), (Some(64 << 20), 4));
+        fs::remove_dir_all(boot.target_directory()).unwrap();
+    }
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use thiserror::Error;
 
@@ -48,12 +49,7 @@ pub enum QemuError {
 /// # Errors
 /// [`QemuError`]; a version that can't be made out passes.
 pub fn check_version(machine: &str) -> Result<(), QemuError> {
-    let output = Command::new(PROGRAM).arg("--version").output().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => QemuError::Missing,
-        _ => QemuError::Start(error),
-    })?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let Some(found) = version(&text) else { return Ok(()) };
+    let Some(found) = installed()? else { return Ok(()) };
     let board = board::find(machine).is_some();
     let (wanted, least) = if board { ("9.0", (9, 0)) } else { ("7.2", (7, 2)) };
     if found < least {
@@ -65,6 +61,19 @@ pub fn check_version(machine: &str) -> Result<(), QemuError> {
         });
     }
     Ok(())
+}
+
+/// The installed QEMU's version, asked for once: a test may boot often.
+fn installed() -> Result<Option<(u32, u32)>, QemuError> {
+    static VERSION: OnceLock<Option<(u32, u32)>> = OnceLock::new();
+    if let Some(known) = VERSION.get() {
+        return Ok(*known);
+    }
+    let output = Command::new(PROGRAM).arg("--version").output().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => QemuError::Missing,
+        _ => QemuError::Start(error),
+    })?;
+    Ok(*VERSION.get_or_init(|| version(&String::from_utf8_lossy(&output.stdout))))
 }
 
 /// Major and minor number in `QEMU emulator version 10.0.2 (…)`.
@@ -81,7 +90,7 @@ pub fn arguments(options: &Options, image: &Path, initrd: Option<&Path>) -> Resu
     let mut arguments: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     let mut machine = options.machine.clone();
-    if let Some(board) = board::find(&machine) {
+    if let Some(board) = board::find(&machine).and_then(|board| board.emulation.as_ref()) {
         // It is as it is, and refuses to be told how large.
         if options.icount {
             add(&["-global", &format!("{}={COUNTED_FREQUENCY}", board.counter_frequency)]);

@@ -11,7 +11,7 @@ use crate::board;
 /// What the words of one boot ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// `machine=`: QEMU's name of the machine.
+    /// `machine=`: QEMU's name of the machine, or [`board::SERIAL`].
     pub machine: String,
     /// `memory=`, in bytes; a multiple of 1 KiB. `None` is the machine's default: 1 GiB, or all that a board has.
     pub memory: Option<u64>,
@@ -48,6 +48,14 @@ pub struct Options {
     pub semihosting: bool,
     /// `qemu="…"`: further arguments for QEMU.
     pub qemu: Vec<String>,
+    /// `port=`: the serial port that a board's console is at.
+    pub port: Option<PathBuf>,
+    /// `baud=`: that port's rate.
+    pub baud: u32,
+    /// `boot=`: the directory that a board boots from.
+    pub boot: Option<PathBuf>,
+    /// `reset="…"`: the shell's command that makes a board start anew.
+    pub reset: Option<String>,
     /// Words for the guest.
     pub boot_arguments: Vec<String>,
 }
@@ -110,6 +118,10 @@ impl Default for Options {
             gdb: false,
             semihosting: true,
             qemu: Vec::new(),
+            port: None,
+            baud: 115_200,
+            boot: None,
+            reset: None,
             boot_arguments: Vec::new(),
         }
     }
@@ -178,11 +190,29 @@ impl Options {
                 "gdb" => options.gdb = on_or_off()?,
                 "semihosting" => options.semihosting = on_or_off()?,
                 "qemu" => options.qemu.extend(value.split_whitespace().map(String::from)),
+                "port" if !value.is_empty() => options.port = Some(directory.join(value)),
+                "port" => return Err(wrong("a serial port's path")),
+                "baud" => {
+                    let baud = value.parse().ok().filter(|baud| *baud != 0);
+                    options.baud = baud.ok_or_else(|| wrong("a rate, such as 115200"))?;
+                }
+                "boot" if !value.is_empty() => options.boot = Some(directory.join(value)),
+                "boot" => return Err(wrong("the directory that the board boots from")),
+                "reset" if !value.trim().is_empty() => options.reset = Some(value.into()),
+                "reset" => return Err(wrong("a command for the shell")),
                 "thp" => options.boot_arguments.push(format!("transparent_hugepage={value}")),
                 _ => options.boot_arguments.push(word.clone()),
             }
         }
+        if options.is_serial() {
+            options.semihosting = false;
+        }
         Ok(options)
+    }
+
+    /// Whether the machine is a board at a serial port.
+    pub fn is_serial(&self) -> bool {
+        self.machine == board::SERIAL
     }
 
     /// How many cores the machine starts with.
@@ -318,6 +348,16 @@ mod tests {
     }
 
     #[test]
+    fn a_board_has_a_port_and_no_host() {
+        let options = parse(r#"port=/dev/ttyUSB0 boot=card reset="plug off; plug on" a=b machine=serial"#).unwrap();
+        assert_eq!((options.port, options.boot), (Some("/dev/ttyUSB0".into()), Some("/here/card".into())));
+        assert_eq!((options.baud, options.reset.as_deref()), (115_200, Some("plug off; plug on")));
+        assert!(!options.semihosting);
+        assert_eq!(options.boot_arguments, ["a=b"]);
+        assert_eq!(parse("baud=9600").unwrap().baud, 9600);
+    }
+
+    #[test]
     fn wrong_values_are_named() {
         for word in [
             "memory=1Q",
@@ -330,6 +370,10 @@ mod tests {
             "into=",
             "icount=yes",
             "timeout=-1",
+            "port=",
+            "baud=0",
+            "boot=",
+            "reset=",
         ] {
             let error = parse(word).unwrap_err();
             assert!(error.to_string().starts_with(&format!("`{word}`: want ")), "{error}");
