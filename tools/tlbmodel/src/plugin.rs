@@ -21,7 +21,7 @@ use qemu_plugin_sys::qemu_plugin_mem_rw::{QEMU_PLUGIN_MEM_R, QEMU_PLUGIN_MEM_W};
 use crate::decode::{self, Instruction, Marker, Operation, Register, Scope};
 use crate::presets::Geometry;
 use crate::report::{self, Count, Counters, Counts};
-use crate::tlb::{Access, Checks, Core, Finding, Side};
+use crate::tlb::{Access, Checks, Core, Finding, IDLE, Side};
 use crate::walk::{Memory, Regime};
 
 /// The version of the interface that this is made for: QEMU reads it before anything else.
@@ -39,8 +39,9 @@ unsafe extern "C" {
 /// As many cores as a `virt` machine can have.
 const CORES: usize = 512;
 
-/// How long a contradiction may stand with several cores, in misses of level 1 or changes of the page.
-const PATIENCE: u64 = 200_000;
+/// How many instructions each of the other cores may run before a contradiction counts. It takes some thousand from a descriptor's
+/// change to its TLBI; but a core's thread may be set aside in between.
+const PATIENCE: u64 = 1_000_000;
 
 /// Findings that are written out; all are counted.
 const FINDINGS: u32 = 32;
@@ -51,6 +52,8 @@ static SEATS: [AtomicPtr<Seat>; CORES] = [const { AtomicPtr::new(ptr::null_mut()
 /// What all cores share.
 struct Model {
     id: qemu::qemu_plugin_id_t,
+    /// As many as the machine may have.
+    cores: usize,
     geometry: Geometry,
     checks: Checks,
     memory: Physical,
@@ -77,6 +80,8 @@ struct Seat {
     pending: AtomicBool,
     /// Registers may have changed without an instruction: it was switched on or woke up.
     woken: AtomicBool,
+    /// It runs no instructions.
+    idle: AtomicBool,
     suspects: AtomicU32,
 }
 
@@ -174,7 +179,7 @@ fn seat(core: c_uint) -> Option<&'static Seat> {
 }
 
 fn seats() -> impl Iterator<Item = &'static Seat> {
-    (0..CORES as c_uint).map_while(seat)
+    (0..model().cores as c_uint).filter_map(seat)
 }
 
 impl Seat {
@@ -204,6 +209,12 @@ impl Seat {
                 model().write_finding(self.index, &finding);
             }
         }
+    }
+
+    /// How far it has run, for the others.
+    fn clock(&self) -> u64 {
+        let ran = self.generation.load(Ordering::Relaxed) != 0;
+        if ran && !self.idle.load(Ordering::Relaxed) { self.counters.get(Count::Instructions) } else { IDLE }
     }
 
     fn tell_suspects(&self, own: &Own) {
@@ -277,7 +288,8 @@ impl Model {
     }
 
     fn zero(&self) {
-        let now = seats().map(|seat| seat.counters.now()).collect();
+        let now = |core| seat(core).map_or_else(Counts::default, |seat| seat.counters.now());
+        let now = (0..self.cores as c_uint).map(now).collect();
         *self.baseline.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
@@ -362,6 +374,7 @@ fn make(id: qemu::qemu_plugin_id_t, words: &[String], cores: c_int) -> Result<Mo
     };
     Ok(Model {
         id,
+        cores: (cores.max(1) as usize).min(CORES),
         geometry,
         checks,
         memory,
@@ -379,6 +392,7 @@ fn register() {
     unsafe {
         qemu::qemu_plugin_register_vcpu_init_cb(id, Some(core_made));
         qemu::qemu_plugin_register_vcpu_resume_cb(id, Some(core_woken));
+        qemu::qemu_plugin_register_vcpu_idle_cb(id, Some(core_idles));
         qemu::qemu_plugin_register_vcpu_tb_trans_cb(id, Some(translated));
         qemu::qemu_plugin_register_atexit_cb(id, Some(ended), ptr::null_mut());
     }
@@ -427,7 +441,11 @@ unsafe extern "C" fn core_made(_: qemu::qemu_plugin_id_t, core: c_uint) {
         eprintln!("tlbmodel: QEMU does not show the registers of translation; counts will be empty");
     }
     let counters = Arc::new(Counters::default());
-    let core = Core::new(model().geometry.clone(), model().checks, counters.clone());
+    let clocks = Box::new(move || {
+        let others = (0..model().cores).filter(|&other| other != index);
+        others.map(|other| seat(other as c_uint).map_or(IDLE, Seat::clock)).collect()
+    });
+    let core = Core::new(model().geometry.clone(), model().checks, clocks, counters.clone());
     // SAFETY: makes an empty array.
     let buffer = unsafe { g_byte_array_new() };
     let seat = Box::new(Seat {
@@ -438,6 +456,7 @@ unsafe extern "C" fn core_made(_: qemu::qemu_plugin_id_t, core: c_uint) {
         inbox: Mutex::default(),
         pending: AtomicBool::new(false),
         woken: AtomicBool::new(false),
+        idle: AtomicBool::new(false),
         suspects: AtomicU32::new(0),
     });
     SEATS[index].store(Box::into_raw(seat), Ordering::Release);
@@ -446,6 +465,13 @@ unsafe extern "C" fn core_made(_: qemu::qemu_plugin_id_t, core: c_uint) {
 unsafe extern "C" fn core_woken(_: qemu::qemu_plugin_id_t, core: c_uint) {
     if let Some(seat) = seat(core) {
         seat.woken.store(true, Ordering::Relaxed);
+        seat.idle.store(false, Ordering::Relaxed);
+    }
+}
+
+unsafe extern "C" fn core_idles(_: qemu::qemu_plugin_id_t, core: c_uint) {
+    if let Some(seat) = seat(core) {
+        seat.idle.store(true, Ordering::Relaxed);
     }
 }
 

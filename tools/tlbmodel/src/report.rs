@@ -89,6 +89,11 @@ impl Counters {
         cell.store(cell.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
     }
 
+    /// One of them.
+    pub fn get(&self, count: Count) -> u64 {
+        self.0[count.cell()].load(Ordering::Relaxed)
+    }
+
     /// What they stand at.
     pub fn now(&self) -> Counts {
         Counts(array::from_fn(|cell| self.0[cell].load(Ordering::Relaxed)))

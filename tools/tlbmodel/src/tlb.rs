@@ -109,11 +109,12 @@ pub struct Finding {
 }
 
 /// A contradiction that another core may be about to resolve: it has written the tables and not yet invalidated.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Suspect {
     slot: Slot<()>,
     finding: Finding,
-    since: u64,
+    /// What the other cores' clocks stood at.
+    since: Vec<u64>,
 }
 
 /// Findings that are kept until they are fetched.
@@ -126,9 +127,18 @@ const SUSPECTS: usize = 4096;
 pub struct Checks {
     /// Every hit is compared with the tables.
     pub hits: bool,
-    /// There are other cores; a contradiction counts when it has stood for so many misses of level 1 or changes of the page.
+    /// There are other cores: a contradiction counts when each of them has run so many instructions since.
     pub patience: Option<u64>,
 }
+
+/// How many instructions each of the other cores has run; [`IDLE`] for one that waits.
+pub type Clocks = Box<dyn Fn() -> Vec<u64> + Send>;
+
+/// The clock of a core that waits: it is not about to resolve anything.
+pub const IDLE: u64 = u64::MAX;
+
+/// Lookups between two looks at the clocks.
+const LOOK: u64 = 1024;
 
 /// A core.
 pub struct Core {
@@ -143,7 +153,8 @@ pub struct Core {
     removed: Removed,
     suspects: Vec<Suspect>,
     findings: Vec<Finding>,
-    steps: u64,
+    clocks: Clocks,
+    lookups: u64,
     counters: Arc<Counters>,
 }
 
@@ -151,7 +162,7 @@ const NO_PAGE: (u64, bool) = (u64::MAX, false);
 
 impl Core {
     /// With empty TLBs, and translation off.
-    pub fn new(geometry: Geometry, checks: Checks, counters: Arc<Counters>) -> Self {
+    pub fn new(geometry: Geometry, checks: Checks, clocks: Clocks, counters: Arc<Counters>) -> Self {
         let whole = |entries: usize| Cache::new(entries, entries);
         Self {
             regime: Regime::default(),
@@ -162,7 +173,8 @@ impl Core {
             removed: Removed::default(),
             suspects: Vec::new(),
             findings: Vec::new(),
-            steps: 0,
+            clocks,
+            lookups: 0,
             geometry,
             checks,
             counters,
@@ -237,7 +249,6 @@ impl Core {
     }
 
     fn look_up(&mut self, access: Access, memory: &impl Memory) {
-        self.steps += 1;
         let Access { va, side, .. } = access;
         let (asid, upper) = (self.regime.asid(), is_upper(va));
         let mut found = self.micro[side as usize].find(va, asid);
@@ -282,7 +293,8 @@ impl Core {
             },
         };
         self.last[side as usize] = (va >> 12, mapping.rights.writes());
-        if !self.suspects.is_empty() {
+        self.lookups += 1;
+        if self.lookups.is_multiple_of(LOOK) && !self.suspects.is_empty() {
             self.judge();
         }
     }
@@ -440,22 +452,24 @@ impl Core {
                 && suspect.finding.contradiction == finding.contradiction
         };
         if !self.suspects.iter().any(known) && self.suspects.len() < SUSPECTS {
-            self.suspects.push(Suspect { slot, finding, since: self.steps });
+            let since = (self.clocks)();
+            self.suspects.push(Suspect { slot, finding, since });
         }
     }
 
-    /// Counts the suspects that nobody has resolved for long.
+    /// Counts the suspects that nobody is about to resolve any more.
     fn judge(&mut self) {
-        let patience = self.checks.patience.unwrap_or(0);
-        // They are in the order in which they came.
-        while let Some(first) = self.suspects.first().copied()
-            && self.steps - first.since > patience
-        {
-            self.suspects.remove(0);
-            if let Some(contradiction) = first.finding.contradiction {
+        let (patience, now) = (self.checks.patience.unwrap_or(0), (self.clocks)());
+        let stands = |suspect: &Suspect| {
+            let mut clocks = suspect.since.iter().zip(&now);
+            clocks.all(|(&since, &now)| since == IDLE || now == IDLE || now - since >= patience)
+        };
+        let judged: Vec<_> = self.suspects.extract_if(.., |suspect| stands(suspect)).collect();
+        for Suspect { finding, .. } in judged {
+            if let Some(contradiction) = finding.contradiction {
                 self.counters.add(Count::Stale(contradiction), 1);
             }
-            self.find(first.finding);
+            self.find(finding);
         }
     }
 
@@ -487,6 +501,7 @@ mod tests {
     use super::*;
     use crate::decode::Scope;
     use crate::walk::tests::{BLOCK, GROUP, PAGE, Space};
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     const BASE: u64 = 0x10_0000_0000;
     const MEMORY: u64 = 64 << 20;
@@ -495,16 +510,21 @@ mod tests {
         core: Core,
         space: Space,
         counters: Arc<Counters>,
+        /// Instructions of the one other core that runs.
+        ticks: Arc<AtomicU64>,
         random: u64,
     }
 
     impl Machine {
         fn new(geometry: Geometry, checks: Checks) -> Self {
             let counters = Arc::new(Counters::default());
-            let mut core = Core::new(geometry, checks, counters.clone());
+            let ticks = Arc::new(AtomicU64::new(0));
+            let clock = ticks.clone();
+            let clocks = Box::new(move || vec![clock.load(Ordering::Relaxed), IDLE]);
+            let mut core = Core::new(geometry, checks, clocks, counters.clone());
             let space = Space::new();
             core.reset(space.regime);
-            Self { core, space, counters, random: 1 }
+            Self { core, space, counters, ticks, random: 1 }
         }
 
         fn access(&mut self, va: u64, write: bool) {
@@ -775,7 +795,11 @@ mod tests {
         machine.space.set(BASE + 0x1000, 3, 0);
         machine.read(BASE + 0x2000);
         machine.read(BASE + 0x1000);
-        (2..20).for_each(|page| machine.read(BASE + (page << 12)));
+        let look = |machine: &mut Machine| (2..2 * LOOK).for_each(|page| machine.read(BASE + (page << 12)));
+        look(&mut machine);
+        assert_eq!((machine.stale(), machine.core.suspects()), (0, 1));
+        machine.ticks.store(10, Ordering::Relaxed);
+        look(&mut machine);
         assert_eq!((machine.stale(), machine.core.suspects()), (1, 0));
     }
 
