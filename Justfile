@@ -2,7 +2,7 @@ set positional-arguments
 
 target := "aarch64-unknown-none"
 # Crates that only the host runs, and those that only boot: neither is built by a bare `cargo test`.
-tools := "-p ashlar-runner -p figures -p index-reference -p mutate"
+tools := "-p ashlar-runner -p figures -p index-reference -p mutate -p tlbmodel"
 apps := "-p bench -p hello -p index -p ring -p store"
 # As many as there are here: a GICv2 has no more than 8.
 cores := if num_cpus() =~ "^[1-8]$" { num_cpus() } else { "8" }
@@ -79,6 +79,17 @@ compare: setup
 # Measure every figure in guest instructions; prints a table and writes target/bench.json
 bench: setup
     cargo run --quiet --release -p figures
+
+# Boot an application and count what a core's TLBs would miss; words: tlb=a53, tlb=n1,check=1, those of the application (docs/tlb-model.md)
+tlb app="index" *words:
+    @tools/setup --boards
+    shift; cargo run --quiet --release -p {{ app }} --target {{ target }} -- {{ if app == "index" { "input=default" } else { "" } }} tlb=a72 "$@"
+
+# Check the TLB model against theory, and every test's hits against its tables: no invalidation is missing
+test-tlb:
+    @tools/setup --boards
+    cargo test -p tlbmodel -- --ignored
+    cargo test --target {{ target }} --no-fail-fast -- tlb=a72,check=1
 
 # Put each listed mistake into a copy of the tree and expect the tests to notice; words: names of mistakes
 mutate *names: setup

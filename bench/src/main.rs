@@ -11,9 +11,13 @@ mod faults;
 #[cfg(target_os = "none")]
 mod lookup;
 #[cfg(target_os = "none")]
+mod marker;
+#[cfg(target_os = "none")]
 mod parallel;
 #[cfg(target_os = "none")]
 mod ranges;
+#[cfg(target_os = "none")]
+mod reach;
 #[cfg(target_os = "none")]
 mod recovery;
 #[cfg(target_os = "none")]
@@ -59,9 +63,18 @@ const EXACT: [(&str, fn()); 24] = [
 #[cfg(target_os = "none")]
 const PARALLEL: [(&str, fn()); 2] = [("waits", parallel::waits), ("scaling", parallel::scaling)];
 
+/// What is for the TLB model, when it is asked for.
+#[cfg(target_os = "none")]
+const MODELLED: [(&str, fn()); 2] = [("reach", reach::reach), ("stale", reach::stale)];
+
 #[cfg(target_os = "none")]
 fn main() {
     let start = sample::ticks();
+    // `part=NAME` measures no more than that.
+    let part = ashlar::args().find(|argument| argument.key == "part").and_then(|argument| argument.value);
+    if let Some((_, measure)) = MODELLED.iter().find(|(name, _)| part == Some(name)) {
+        return measure();
+    }
     let parts = if sample::tick_is_instruction() {
         sample::figure("boot_to_app", start, "instructions");
         let records = gate::call(|| memory::manager().frames().statistics().metadata);
@@ -74,8 +87,6 @@ fn main() {
         ashlar::println!("run with icount=on, where the counter counts instructions, or on several cores");
         &[]
     };
-    // `part=NAME` measures no more than that.
-    let part = ashlar::args().find(|argument| argument.key == "part").and_then(|argument| argument.value);
     for (_, measure) in parts.iter().filter(|(name, _)| part.is_none_or(|part| part == *name)) {
         measure();
     }

@@ -17,6 +17,7 @@ mod qemu;
 mod schedule;
 mod serial;
 mod symbols;
+mod tlb;
 mod words;
 
 use std::ffi::OsString;
@@ -35,6 +36,7 @@ use crate::image::Kernel;
 use crate::qemu::QemuError;
 use crate::serial::{Board, SerialError};
 use crate::symbols::Symbols;
+use crate::tlb::{Model, ModelError};
 use crate::words::{Options, Timeout};
 
 const USAGE: &str = "usage: ashlar-runner ELF [WORD…]";
@@ -79,6 +81,8 @@ enum Failure {
     Qemu(#[from] QemuError),
     #[error(transparent)]
     Serial(#[from] SerialError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
 }
 
 fn main() -> ExitCode {
@@ -141,7 +145,7 @@ struct Plan {
 /// What it is to run on.
 enum Machine {
     /// An emulated one; QEMU's arguments.
-    Qemu { arguments: Vec<OsString>, waits_for_debugger: bool },
+    Qemu { arguments: Vec<OsString>, waits_for_debugger: bool, model: Option<Model> },
     /// One at a serial port.
     Board { board: Board, options: Box<Options>, initrd: Option<PathBuf> },
 }
@@ -152,6 +156,7 @@ fn skipped(failure: Failure) -> Result<Result<Plan, Failure>, Failure> {
         // Not every distribution's QEMU knows every board; where nobody reads the output, that is a failure.
         Failure::Qemu(QemuError::Old { board: true, .. }) if std::env::var_os("CI").is_none() => Ok(Err(failure)),
         Failure::Lack(_) | Failure::OtherMachine(_) | Failure::Loader(_) => Ok(Err(failure)),
+        Failure::Model(ModelError::Turns) => Ok(Err(failure)),
         _ => Err(failure),
     }
 }
@@ -276,7 +281,10 @@ impl Boot {
         let timeout = match options.timeout {
             Some(Timeout::After(timeout)) => Some(timeout),
             Some(Timeout::Never) => None,
-            None => (!options.gdb && (!attached || self.is_test())).then_some(TEST_TIMEOUT),
+            None => {
+                let timeout = if options.tlb.is_some() { TEST_TIMEOUT * tlb::SLOWER } else { TEST_TIMEOUT };
+                (!options.gdb && (!attached || self.is_test())).then_some(timeout)
+            }
         };
         let terms = Terms { timeout, until: None, semihosting: options.semihosting, attached };
         let initrd = self.initrd(&options)?;
@@ -296,10 +304,12 @@ impl Boot {
             Some(offset) => write_image(&self.elf, &format!("{offset:x}.img"), &self.kernel.at_offset(offset))?,
             None => self.image.clone(),
         };
-        let arguments = qemu::arguments(&options, &image, initrd.as_deref())?;
+        let mut arguments = qemu::arguments(&options, &image, initrd.as_deref())?;
         qemu::check_version(&options.machine)?;
+        let model = Model::new(&options, &self.target_directory().join("tlb"), &self.elf, attached)?;
+        arguments.extend(model.iter().flat_map(Model::arguments));
         Ok(Plan {
-            machine: Machine::Qemu { arguments, waits_for_debugger: options.gdb },
+            machine: Machine::Qemu { arguments, waits_for_debugger: options.gdb, model },
             terms,
             // Several cores have the host for themselves; there is one port for debuggers, and one file of a name.
             shares: options.cores_at_start() == 1 && !options.gdb && options.out.is_none(),
@@ -315,13 +325,16 @@ impl Boot {
                 let ended = board.run(options, &self.kernel.image, initrd.as_deref(), terms, symbols)?;
                 Ok((ended.outcome, ended.notes))
             }
-            Machine::Qemu { arguments, waits_for_debugger } => {
+            Machine::Qemu { arguments, waits_for_debugger, model } => {
                 if *waits_for_debugger {
                     let elf = self.elf.display();
                     eprintln!("waiting for a debugger: gdb-multiarch {elf} -ex 'target remote :1234'");
                 }
-                let outcome = guest::run(Command::new(qemu::PROGRAM).args(arguments), terms, symbols)
+                let mut outcome = guest::run(Command::new(qemu::PROGRAM).args(arguments), terms, symbols)
                     .map_err(QemuError::Start)?;
+                if let Some(model) = model {
+                    model.conclude(&mut outcome, terms.attached, symbols);
+                }
                 let words: Vec<_> = arguments.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
                 Ok((outcome, format!("it was started as {} {}", qemu::PROGRAM, words.join(" "))))
             }

@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn results_come_in_order_however_long_each_takes() {
-        assert_eq!(beside(&[], 2), []);
+        assert!(beside(&[], 2).is_empty());
         assert_eq!(beside(&[(1, true)], 0), [1]);
         beside(&[(60, true), (1, true), (30, true), (1, true)], 4);
     }

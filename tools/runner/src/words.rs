@@ -46,6 +46,8 @@ pub struct Options {
     pub gdb: bool,
     /// `semihosting=off` turns it off.
     pub semihosting: bool,
+    /// `tlb=PRESET[,KEY=VALUE…]`: QEMU counts what that processor's TLBs would miss.
+    pub tlb: Option<String>,
     /// `qemu="…"`: further arguments for QEMU.
     pub qemu: Vec<String>,
     /// `port=`: the serial port that a board's console is at.
@@ -117,6 +119,7 @@ impl Default for Options {
             icount: false,
             gdb: false,
             semihosting: true,
+            tlb: None,
             qemu: Vec::new(),
             port: None,
             baud: 115_200,
@@ -189,6 +192,8 @@ impl Options {
                 "icount" => options.icount = on_or_off()?,
                 "gdb" => options.gdb = on_or_off()?,
                 "semihosting" => options.semihosting = on_or_off()?,
+                "tlb" if !value.is_empty() => options.tlb = Some(value.into()),
+                "tlb" => return Err(wrong("a processor, such as a72")),
                 "qemu" => options.qemu.extend(value.split_whitespace().map(String::from)),
                 "port" if !value.is_empty() => options.port = Some(directory.join(value)),
                 "port" => return Err(wrong("a serial port's path")),
