@@ -3,7 +3,7 @@ set positional-arguments
 target := "aarch64-unknown-none"
 # Crates that only the host runs, and those that only boot: neither is built by a bare `cargo test`.
 tools := "-p ashlar-runner -p figures -p index-reference -p mutate -p workloads"
-apps := "-p bench -p hello -p index -p ring -p store"
+apps := "-p bench -p hello -p index -p lab -p ring -p store"
 # As many as there are here: a GICv2 has no more than 8.
 cores := if num_cpus() =~ "^[1-8]$" { num_cpus() } else { "8" }
 # The word for a machine that is as it is: it has a device tree to bring, and its own number of cores.

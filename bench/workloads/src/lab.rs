@@ -86,12 +86,14 @@ fn parts<P: Platform>() -> [(&'static str, Part<P>); 10] {
     ]
 }
 
-/// Runs what `plan` says.
+/// Runs what `plan` says, and reports first what it took to get here: the counter showed `start` then.
 ///
 /// # Errors
 ///
 /// The first workload that fails, which a line has named.
-pub fn run<P: Platform>(platform: &P, plan: &Plan) -> Result<(), Failure> {
+pub fn run<P: Platform>(platform: &P, plan: &Plan, start: u64) -> Result<(), Failure> {
+    let lab = Lab { platform, plan, number: 0 };
+    lab.figure("boot_to_app", format_args!("{:.0}", lab.each(start, 1)), lab.unit());
     for (number, (name, part)) in parts::<P>().into_iter().enumerate() {
         if !plan.has(name) {
             continue;

@@ -103,7 +103,7 @@ fn plan(words: &[(&str, &str)]) -> Plan {
 #[test]
 fn everything_is_right_and_says_so() {
     let host = Host::new();
-    run(&host, &plan(&[])).expect("every workload verifies what it computed");
+    run(&host, &plan(&[]), 5).expect("every workload verifies what it computed");
     let figures = host.figures();
     for wanted in [
         "populate_4m",
@@ -142,7 +142,7 @@ fn everything_is_right_and_says_so() {
 #[test]
 fn every_size_is_right() {
     for size in ["1M", "2M", "8M"] {
-        run(&Host::new(), &plan(&[("size", size), ("reach", "64K")]))
+        run(&Host::new(), &plan(&[("size", size), ("reach", "64K")]), 5)
             .expect("every workload verifies what it computed");
     }
 }
@@ -150,14 +150,14 @@ fn every_size_is_right() {
 #[test]
 fn a_part_runs_by_itself() {
     let host = Host::new();
-    run(&host, &plan(&[("part", "gups,triad")])).expect("they are right");
-    assert_eq!(host.figures(), ["gups_1m_setup", "gups_1m", "triad_768k"]);
+    run(&host, &plan(&[("part", "gups,triad")]), 5).expect("they are right");
+    assert_eq!(host.figures(), ["boot_to_app", "gups_1m_setup", "gups_1m", "triad_768k"]);
 }
 
 #[test]
 fn memory_that_forgets_is_noticed() {
     let host = Host { forgetful: true, ..Host::new() };
-    let result = run(&host, &plan(&[("part", "churn")]));
+    let result = run(&host, &plan(&[("part", "churn")]), 5);
     assert!(matches!(result, Err(Failure::Wrong("an object's stamps"))), "{result:?}");
     assert!(host.lines.borrow().iter().any(|line| line == "failed churn: wrong: an object's stamps"));
 }
@@ -165,5 +165,5 @@ fn memory_that_forgets_is_noticed() {
 #[test]
 fn too_little_memory_is_a_failure() {
     let host = Host { limit: 1 << 20, ..Host::new() };
-    assert!(matches!(run(&host, &plan(&[("part", "populate")])), Err(Failure::Memory)));
+    assert!(matches!(run(&host, &plan(&[("part", "populate")]), 5), Err(Failure::Memory)));
 }
