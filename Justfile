@@ -2,8 +2,8 @@ set positional-arguments
 
 target := "aarch64-unknown-none"
 # Crates that only the host runs, and those that only boot: neither is built by a bare `cargo test`.
-tools := "-p ashlar-runner -p figures -p index-reference -p mutate -p workloads"
-apps := "-p bench -p hello -p index -p lab -p ring -p store"
+tools := "-p ashlar-runner -p figures -p index-reference -p laboratory -p mutate -p workloads"
+apps := "-p bench -p hello -p index -p lab -p lab-linux -p ring -p store"
 # As many as there are here: a GICv2 has no more than 8.
 cores := if num_cpus() =~ "^[1-8]$" { num_cpus() } else { "8" }
 # The word for a machine that is as it is: it has a device tree to bring, and its own number of cores.
@@ -78,6 +78,10 @@ compare: setup
 # Measure every figure in guest instructions; prints a table and writes target/bench.json
 bench: setup
     cargo run --quiet --release -p figures
+
+# Run the same workloads on Ashlar and on Debian's Linux in the same machine, into one table and target/bench-linux.json; words: quick, part=NAME,…, size=64M, rounds=5
+bench-linux *words: setup
+    cargo run --quiet --release -p laboratory -- "$@"
 
 # Put each listed mistake into a copy of the tree and expect the tests to notice; words: names of mistakes
 mutate *names: setup

@@ -3,7 +3,7 @@
 //! goes.
 
 use crate::lab::{Failure, Lab, Name, verify};
-use crate::platform::Platform;
+use crate::platform::{Platform, Usage};
 use crate::random::{Random, mix};
 use core::mem::take;
 
@@ -219,7 +219,12 @@ pub fn run<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
             share("shrunk", "resident", shrunk.resident, before.resident, live);
             let full = lab.platform.usage();
             share("full", "resident", full.resident, before.resident, owner.bytes);
-            share("full", "in_blocks", full.in_blocks, before.in_blocks, full.resident - before.resident);
+            let in_blocks = |part, usage: Usage| {
+                share(part, "in_blocks", usage.in_blocks, before.in_blocks, usage.resident - before.resident);
+            };
+            in_blocks("full", full);
+            lab.platform.rest();
+            in_blocks("rested", lab.platform.usage());
         } else {
             lab.once(name.part("round"), freeing + purging + filling, 1);
         }

@@ -116,6 +116,7 @@ fn everything_is_right_and_says_so() {
         "churn_1m_fill",
         "churn_1m_round",
         "churn_1m_full_in_blocks_pct",
+        "churn_1m_rested_in_blocks_pct",
         "chase_64k",
         "chase_4m",
         "gups_1m",
