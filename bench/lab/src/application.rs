@@ -1,5 +1,5 @@
 use ashlar::arch::aarch64::{gate, memory};
-use ashlar::memory::{Mapping, counter, map, usage};
+use ashlar::memory::{Mapping, map, usage};
 use ashlar::mm::address::{BLOCK_SIZE, PAGES_PER_SLOT};
 use ashlar::mm::mmu::Mmu;
 use ashlar::{println, thread};
@@ -7,9 +7,6 @@ use core::fmt;
 use core::ops::{Deref, DerefMut, Range};
 use core::time::Duration;
 use workloads::{Failure, OutOfMemory, Plan, PlanError, Platform, Usage, machine, run};
-
-/// Looks at the background's work lie so far apart.
-const REST: Duration = Duration::from_millis(50);
 
 /// A mapping whose bytes are at hand without a question whether they may be written.
 pub struct Memory {
@@ -55,16 +52,8 @@ impl Platform for Ashlar {
         Usage { resident: usage.mapped_bytes(), in_blocks: usage.blocks * BLOCK_SIZE }
     }
 
-    fn rest(&self) {
-        let done = || {
-            let of = |name| counter(name).unwrap_or(0);
-            of("zeroed_idle_bytes") + of("khugepaged_slots_scanned") + of("migrate_pages")
-        };
-        let mut before = u64::MAX;
-        while before != done() {
-            before = done();
-            thread::sleep(REST);
-        }
+    fn sleep(&self, seconds: u64) {
+        thread::sleep(Duration::from_secs(seconds));
     }
 
     fn zeroing(&self, bytes: usize) -> Option<u64> {

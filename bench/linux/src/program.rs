@@ -6,8 +6,6 @@ use core::panic::PanicInfo;
 use workloads::{OutOfMemory, Plan, Platform, Usage, machine, run};
 
 const PAGES: &str = "/sys/kernel/mm/transparent_hugepage";
-/// The frequency of the counter when it counts instructions; idle time takes none of the host's then.
-const COUNTED: u64 = 1_000_000_000;
 
 /// A line on its way out; what does not fit is cut off.
 struct Line {
@@ -105,9 +103,8 @@ impl Platform for Linux {
         Usage { resident: of("Rss:"), in_blocks: of("AnonHugePages:") }
     }
 
-    fn rest(&self) {
-        // khugepaged looks every ten seconds.
-        system::sleep(if self.frequency() == COUNTED { 10 } else { 1 });
+    fn sleep(&self, seconds: u64) {
+        system::sleep(seconds);
     }
 
     fn zeroing(&self, _bytes: usize) -> Option<u64> {

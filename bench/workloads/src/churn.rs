@@ -223,7 +223,7 @@ pub fn run<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
                 share(part, "in_blocks", usage.in_blocks, before.in_blocks, usage.resident - before.resident);
             };
             in_blocks("full", full);
-            lab.platform.rest();
+            lab.rest();
             in_blocks("rested", lab.platform.usage());
         } else {
             lab.once(name.part("round"), freeing + purging + filling, 1);

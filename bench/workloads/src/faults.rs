@@ -35,7 +35,7 @@ pub fn populate<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
     let ticks = lab.time(|| drop(memory));
     lab.once(name.part("unmap"), ticks, 1);
 
-    lab.platform.rest();
+    lab.rest();
     let some = lab.plan.size / 2;
     let mut memory = lab.platform.map(some)?;
     let ticks = lab.time(|| touch(&mut memory));

@@ -35,8 +35,8 @@ pub trait Platform {
     /// What is mapped.
     fn usage(&self) -> Usage;
 
-    /// Leaves the core idle until the system has done what it does then.
-    fn rest(&self);
+    /// Leaves the core idle for so many seconds: for what the system does then.
+    fn sleep(&self, seconds: u64);
 
     /// Ticks that zeroing `bytes` takes the system, whole blocks; `None` where nobody can ask.
     fn zeroing(&self, bytes: usize) -> Option<u64>;

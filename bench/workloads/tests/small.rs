@@ -73,7 +73,7 @@ impl Platform for Host {
         Usage::default()
     }
 
-    fn rest(&self) {}
+    fn sleep(&self, _seconds: u64) {}
 
     fn zeroing(&self, bytes: usize) -> Option<u64> {
         Some(bytes as u64)

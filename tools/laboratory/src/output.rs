@@ -61,6 +61,18 @@ impl Output {
         }
         output
     }
+
+    /// Takes each time of `other`'s that is less; shares stay.
+    pub fn lower_to(&mut self, other: &Self) {
+        for (name, value) in &mut self.figures {
+            let found = other.figures.iter().find(|(other, _)| other == name);
+            if let Some((_, other)) = found
+                && value.unit != "percent"
+            {
+                value.value = value.value.min(other.value);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -82,5 +94,12 @@ mod tests {
         assert_eq!(read(true).figures[1..], [("gups_1m".into(), value(1.5)), ("latency_1m".into(), value(2.0))]);
         assert_eq!(read(true).histograms["latency_1m"], BTreeMap::from([(4, 200), (16, 56)]));
         assert_eq!(read(true).rates, ["gups_1m"]);
+    }
+
+    #[test]
+    fn the_lesser_time_counts() {
+        let mut output = Output::read("figure a 3 ns\nfigure b 50 percent\nfigure c 4 ns", true);
+        output.lower_to(&Output::read("figure a 2 ns\nfigure b 10 percent\nfigure c 5 ns", true));
+        assert_eq!(output.figures.iter().map(|(_, value)| value.value).collect::<Vec<_>>(), [2.0, 50.0, 4.0]);
     }
 }
