@@ -34,6 +34,11 @@ impl From<OutOfMemory> for Failure {
     }
 }
 
+/// How often what is timed is done before. An emulator's own TLB, in which it looks for the host's addresses, grows by the factor of two
+/// when it is flushed, and only then: a system that invalidates little would be slower there, and on no machine.
+const WARM_UPS: usize = 10;
+const BLOCK: usize = 2 << 20;
+
 /// How long a system is left alone where that counts, in seconds: as long as Linux's khugepaged sleeps between two looks, where idle
 /// time takes none of the host's; and not so long elsewhere.
 const REST: [u64; 2] = [10, 1];
@@ -132,7 +137,7 @@ impl<P: Platform> Lab<'_, P> {
     /// Leaves the system alone.
     pub fn rest(&self) {
         let [counted, otherwise] = REST;
-        self.platform.sleep(if self.platform.frequency() == COUNTED { counted } else { otherwise });
+        self.platform.sleep(if self.is_counted() { counted } else { otherwise });
     }
 
     /// Ticks that taking a time takes.
@@ -142,8 +147,12 @@ impl<P: Platform> Lab<'_, P> {
         self.platform.now() - start
     }
 
+    fn is_counted(&self) -> bool {
+        self.platform.frequency() == COUNTED
+    }
+
     fn unit(&self) -> &'static str {
-        if self.platform.frequency() == COUNTED { "instructions" } else { "ns" }
+        if self.is_counted() { "instructions" } else { "ns" }
     }
 
     /// `ticks` for `operations` of them, each in the figures' unit.
@@ -162,12 +171,22 @@ impl<P: Platform> Lab<'_, P> {
         self.figure(name, format_args!("{:.digits$}", self.each(ticks, operations)), self.unit());
     }
 
-    /// Takes samples of `work`, which does `operations` each time, with the observer told; reports the middle one. The first is
-    /// thrown away: it meets what was there before.
+    /// Unmaps a block, so that something is invalidated.
+    fn invalidate(&self) {
+        if let Ok(mut memory) = self.platform.map(BLOCK) {
+            memory.iter_mut().step_by(4096).for_each(|byte| *black_box(byte) = 1);
+        }
+    }
+
+    /// Takes samples of `work`, which does `operations` each time, with the observer told; reports the middle one. What went before
+    /// is thrown away.
     pub fn rate(&self, name: Name, operations: u64, mut work: impl FnMut()) {
         let tag = self.number << 8 | u64::from(name.bytes.ilog2());
         self.platform.line(format_args!("marker {tag} {name}"));
-        work();
+        for _ in 0..if self.is_counted() { 1 } else { WARM_UPS } {
+            work();
+            self.invalidate();
+        }
         let mut samples = ArrayVec::<u64, MOST_ROUNDS>::new();
         // An emulator computes by the host's arithmetic once a result was inexact, and by its own, slowly, before.
         black_box(black_box(1.0) / 3.0);
