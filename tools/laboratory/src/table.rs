@@ -106,7 +106,7 @@ impl Table {
             for (name, _) in &self.columns {
                 print!(" {:>13}", row.values.get(name).map_or("–".into(), |value| number(*value) + percent));
             }
-            println!(" {:>7}", row.ratio.map_or("–".into(), |ratio| format!("{ratio:.2}×")));
+            println!(" {:>7}", row.ratio.map_or("–".into(), times));
         }
         if !same.is_empty() {
             let names: Vec<&str> = same.iter().map(|row| row.figure.as_str()).collect();
@@ -121,6 +121,10 @@ impl Row {
         values.sort_unstable_by(f64::total_cmp);
         self.is_rate && values.len() > 1 && values[values.len() - 1] <= values[0] * (1.0 + SAME)
     }
+}
+
+fn times(ratio: f64) -> String {
+    if ratio < 0.01 { format!("{ratio:.4}×") } else { format!("{ratio:.2}×") }
 }
 
 /// `value` with its thousands apart, and digits behind the point where there are few before it.
