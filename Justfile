@@ -2,8 +2,8 @@ set positional-arguments
 
 target := "aarch64-unknown-none"
 # Crates that only the host runs, and those that only boot: neither is built by a bare `cargo test`.
-tools := "-p ashlar-runner -p figures -p index-reference -p mutate -p tlbmodel"
-apps := "-p bench -p hello -p index -p ring -p store"
+tools := "-p ashlar-runner -p figures -p index-reference -p laboratory -p mutate -p tlbmodel -p workloads"
+apps := "-p bench -p hello -p index -p lab -p lab-linux -p ring -p store"
 # As many as there are here: a GICv2 has no more than 8.
 cores := if num_cpus() =~ "^[1-8]$" { num_cpus() } else { "8" }
 # The words for machines that are as they are and have their own number of cores, and for those of them that QEMU is to be.
@@ -49,6 +49,7 @@ test *words: (setup words)
     cargo run --quiet --release -p hello --target {{ target }} -- memory=16M "$@"
     cargo run --quiet --release -p ring --target {{ target }} -- memory=64M messages=20000 "$@"
     cargo run --quiet --release -p store --target {{ target }} -- memory=128M cores=2 records=20000 requests=100000 "$@"
+    cargo run --quiet --release -p lab --target {{ target }} -- memory=128M size=1M rounds=1 "$@"
 
 # Boot all machines of docs/machines.md, through U-Boot too, and a Raspberry Pi 4 on its own tree and from its card; fetches what that takes
 test-matrix:
@@ -90,6 +91,10 @@ test-tlb:
     @tools/setup --boards
     cargo test -p tlbmodel -- --ignored
     cargo test --target {{ target }} --no-fail-fast -- tlb=a72,check=1
+
+# Run the same workloads on Ashlar and on Debian's Linux in the same machine, into one table and target/bench-linux.json; words: quick, part=NAME,…, size=64M, rounds=5
+bench-linux *words: setup
+    cargo run --quiet --release -p laboratory -- "$@"
 
 # Put each listed mistake into a copy of the tree and expect the tests to notice; words: names of mistakes
 mutate *names: setup
