@@ -89,7 +89,7 @@ tlb app="index" *words:
 # Check the TLB model against theory, and every test's hits against its tables: no invalidation is missing
 test-tlb:
     @tools/setup --boards
-    cargo test -p tlbmodel -- --ignored
+    cargo test -p tlbmodel
     cargo test --target {{ target }} --no-fail-fast -- tlb=a72,check=1
 
 # Run the same workloads on Ashlar and on Debian's Linux in the same machine, into one table and target/bench-linux.json; words: quick, part=NAME,…, size=64M, rounds=5

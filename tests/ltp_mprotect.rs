@@ -1,7 +1,11 @@
 //! LTP's `mprotect` cases, over blocks: what is forbidden cannot be done, code can be run, and regions are cut and joined.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-ashlar_test::expect!("run memory=64M", "run memory=64M cpu=max gic=3 el=2", "output test result: ok");
+ashlar_test::expect!(
+    "run memory=64M khugepaged=off",
+    "run memory=64M khugepaged=off cpu=max gic=3 el=2",
+    "output test result: ok"
+);
 
 #[cfg(target_os = "none")]
 #[path = "common/backing.rs"]

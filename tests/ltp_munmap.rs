@@ -2,7 +2,7 @@
 //! region can be had nothing changes.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-ashlar_test::expect!("run memory=64M", "output test result: ok");
+ashlar_test::expect!("run memory=64M khugepaged=off", "output test result: ok");
 
 #[cfg(target_os = "none")]
 #[path = "common/backing.rs"]

@@ -1,5 +1,4 @@
-//! The model and a guest that theory has numbers for: `bench part=reach`, and `part=stale` with a missing TLBI. They build and
-//! boot a kernel, so they are run when they are asked for: `cargo test -p tlbmodel -- --ignored`, as `just test` does.
+//! The model and a guest that theory has numbers for: `bench part=reach`, and `part=stale` with a missing TLBI.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -31,9 +30,23 @@ fn number(lines: &str, tag: &str, keys: &[&str]) -> u64 {
     rest[..digits].parse().unwrap_or_else(|_| panic!("{keys:?}: {line}"))
 }
 
+/// Whether QEMU takes the plugin: not every distribution's does. Where nobody reads the output, an old one is a failure.
+fn takes_plugins() -> bool {
+    let output = Command::new("qemu-system-aarch64").arg("--version").output().expect("QEMU is installed");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let major = said.split("version ").nth(1).and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    let takes = major.is_some_and(|major| major >= 10) || std::env::var_os("CI").is_some();
+    if !takes {
+        println!("skipped: the model needs QEMU 10, which tools/setup --boards brings; this is {said}");
+    }
+    takes
+}
+
 #[test]
-#[ignore = "builds and boots a kernel"]
 fn random_reads_miss_as_theory_has_it() {
+    if !takes_plugins() {
+        return;
+    }
     let (output, lines) = bench(&["part=reach", "icount=on", "tlb=a72"]);
     assert!(output.status.success(), "{output:?}");
     let per_read = |tag, keys: &[&str]| number(&lines, tag, keys) as f64 / 4e6;
@@ -54,8 +67,10 @@ fn random_reads_miss_as_theory_has_it() {
 }
 
 #[test]
-#[ignore = "builds and boots a kernel"]
 fn a_missing_invalidation_is_flagged() {
+    if !takes_plugins() {
+        return;
+    }
     let (output, lines) = bench(&["part=stale", "tlb=a72,check=1"]);
     assert_eq!(output.status.code(), Some(125), "{output:?}");
     assert_eq!(number(&lines, "exit", &["stale"]), 10, "{lines}");
