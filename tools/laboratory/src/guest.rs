@@ -62,23 +62,26 @@ pub const SYSTEMS: [System; 8] = [
 
 /// Whose walks are compared: Ashlar as it comes, without blocks, and with a map of blocks that nothing changes once it was touched, which
 /// is the most that any policy can come to.
-pub const WALKED: [System; 5] = [
+pub const WALKED: [System; 6] = [
     system("Ashlar", Kind::Ashlar, &[], [false, false]),
     system("never", Kind::Ashlar, &["thp=never"], [false, false]),
     system(STATIC, Kind::Ashlar, &["fault=eager", "khugepaged=off"], [false, false]),
     system("L always", Kind::Linux, &["thp=always"], [false, false]),
+    // Up to 6.12, the first write to what was only read splits the huge page of zeros, and pages it stays.
+    system("L no zeros", Kind::Linux, &["thp=always", "use_zero_page=0"], [false, false]),
     system("L never", Kind::Linux, &["thp=never"], [false, false]),
 ];
 pub const STATIC: &str = "static";
 
-/// Ashlar, and without one mechanism each.
-pub const ABLATIONS: [System; 7] = [
+/// Ashlar, and without one mechanism each; without promotion khugepaged makes the blocks, so both are missing once.
+pub const ABLATIONS: [System; 8] = [
     system("Ashlar", Kind::Ashlar, &[], [false, false]),
     system("no pool", Kind::Ashlar, &["without=pool"], [false, false]),
     system("no groups", Kind::Ashlar, &["without=groups"], [false, false]),
     system("no promotion", Kind::Ashlar, &["without=promotion"], [false, false]),
     system("no heat", Kind::Ashlar, &["without=heat"], [false, false]),
     system("no khugepaged", Kind::Ashlar, &["khugepaged=off"], [false, false]),
+    system("nor promotion", Kind::Ashlar, &["without=promotion", "khugepaged=off"], [false, false]),
     system(STATIC, Kind::Ashlar, &["fault=eager", "khugepaged=off"], [false, false]),
 ];
 

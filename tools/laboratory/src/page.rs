@@ -4,7 +4,7 @@ use crate::goals::Bound;
 use crate::guest::STATIC;
 use crate::plot::{self, Bar};
 use crate::report::Report;
-use crate::table::{FIRST, PEER, Row, Table, number};
+use crate::table::{FIRST, PEER, Row, Table, number, precise, times};
 use crate::walks::Phase;
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -25,6 +25,8 @@ pre { overflow-x: auto; font-size: .8rem; }
 const DRAWN: [&str; 4] = [FIRST, "eager", PEER, "L never"];
 /// Page sizes, in the order of their colours.
 const SIZES: [&str; 3] = ["2M", "64K", "4K"];
+/// A size that fewer walks than one in so many are for is not drawn.
+const FEW: u64 = 10;
 /// What differs by less is not worth a line.
 const SAME: f64 = 0.02;
 
@@ -33,6 +35,11 @@ pub fn bound(bound: Bound) -> String {
         Bound::AtMost(most) => format!("≤ {most}"),
         Bound::AtLeast(least) => format!("≥ {least}"),
     }
+}
+
+/// To three digits, which a bound of 1.02 needs, or to those that a small one has.
+pub fn ratio(value: f64) -> String {
+    if value < 0.01 { precise(value) } else { format!("{value:.3}") }
 }
 
 fn figure(caption: &str, svg: String) -> Markup {
@@ -105,7 +112,7 @@ fn goals(report: &Report) -> Markup {
             tr { th { "goal" } th { "ratio" } th { "bound" } th { "met" } th { "of" } th { "to" } th { "which are" } }
             @for goal in &report.goals {
                 tr {
-                    td { (goal.name) } td { (format!("{:.3}", goal.value)) } td { (bound(goal.bound)) }
+                    td { (goal.name) } td { (ratio(goal.value)) } td { (bound(goal.bound)) }
                     @if goal.is_met { td.met { "met" } } @else { td.not { "not met" } }
                     (cell(Some(goal.of[0]))) (cell(Some(goal.of[1]))) td.text { (goal.how) }
                 }
@@ -152,7 +159,7 @@ fn whole(table: &Table) -> Markup {
             tr {
                 td { (row.figure) (unit(row)) }
                 @for name in table.names() { (cell(row.values.get(name).copied())) }
-                td { (row.ratio.map_or("–".into(), |ratio| format!("{ratio:.2}×"))) }
+                td { (row.ratio.map_or("–".into(), times)) }
             }
         }
     } } }
@@ -163,7 +170,8 @@ fn walk_bars(phases: &[&Phase]) -> Vec<Bar> {
     let mut bars = Vec::new();
     for phase in phases {
         for (colour, size) in SIZES.iter().enumerate() {
-            if let Some(&walks) = phase.by_size.get(*size) {
+            let walks = phase.by_size.get(*size).copied().unwrap_or(0);
+            if walks * FEW >= phase.walks {
                 bars.push(Bar { label: format!("{}, {}", phase.workload, phase.system), value: walks as f64, colour });
             }
         }
@@ -189,7 +197,7 @@ fn walks(report: &Report) -> Result<Markup> {
             "What a Cortex-A72's TLBs would walk the tables for, from a cold start on, in the rounds of each rate. "
             (STATIC) " is a map of blocks that nothing changes once it was touched: the most that any policy can come to."
         }
-        (figure("Walks, by the size of the mapping that they found.", plot::bars(&SIZES, &walk_bars(&drawn), 1.0)?))
+        (figure("Walks, by the size of the mapping that they found; a size that has less than a tenth of them is only in the table.", plot::bars(&SIZES, &walk_bars(&drawn), 1.0)?))
         (phases(&all))
     })
 }

@@ -1,6 +1,6 @@
 //! Plots, as SVG in the page's own ink: what is black here is whatever colour the page's text has.
 
-use crate::table::number;
+use crate::table::precise;
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -70,6 +70,12 @@ fn decades(values: impl Iterator<Item = f64>) -> (i32, i32) {
     (low, (high.ceil() as i32).max(low + 1))
 }
 
+/// A power of ten.
+fn decade(power: i32) -> String {
+    let behind = usize::try_from(-power).unwrap_or(0);
+    if behind > 0 { format!("{:.behind$}", 10_f64.powi(power)) } else { precise(10_f64.powi(power)) }
+}
+
 /// Horizontal bars from `base` on a logarithmic axis, one below the other; a label that is that of the bar before is not repeated.
 pub fn bars(names: &[&str], bars: &[Bar], base: f64) -> Result<String> {
     const ROW: i32 = 18;
@@ -88,7 +94,7 @@ pub fn bars(names: &[&str], bars: &[Bar], base: f64) -> Result<String> {
         for power in low..=high {
             let value = 10_f64.powi(power);
             area.draw(&PathElement::new([(x(value), top), (x(value), end)], INK.mix(0.15)))?;
-            area.draw(&Text::new(number(value), (x(value), end + 5), centred.clone()))?;
+            area.draw(&Text::new(decade(power), (x(value), end + 5), centred.clone()))?;
         }
         let mut before = "";
         for (row, bar) in (0..).zip(bars) {
@@ -102,7 +108,7 @@ pub fn bars(names: &[&str], bars: &[Bar], base: f64) -> Result<String> {
             let colour = COLOURS[bar.colour % COLOURS.len()];
             area.draw(&Rectangle::new([(from, y + 3), (to.max(from + 1), y + ROW - 3)], colour.filled()))?;
             let style = ink(12).pos(Pos::new(HPos::Left, VPos::Center));
-            area.draw(&Text::new(number(bar.value), (to + 4, y + ROW / 2), style))?;
+            area.draw(&Text::new(precise(bar.value), (to + 4, y + ROW / 2), style))?;
         }
         area.draw(&PathElement::new([(x(base), top), (x(base), end)], INK.mix(0.7)))?;
         Ok(())
@@ -129,7 +135,7 @@ pub fn histogram(series: &[(&str, &BTreeMap<u64, u64>)], unit: &str) -> Result<S
             let value = 10_f64.powi(power);
             area.draw(&PathElement::new([(left, y(value)), (right, y(value))], INK.mix(0.15)))?;
             let style = ink(12).pos(Pos::new(HPos::Right, VPos::Center));
-            area.draw(&Text::new(number(value), (left - 6, y(value)), style))?;
+            area.draw(&Text::new(decade(power), (left - 6, y(value)), style))?;
         }
         let group = (right - left) / bounds.len().max(1) as i32;
         let width = ((group - 6) / series.len().max(1) as i32).max(1);

@@ -314,7 +314,12 @@ fn print(report: &Report) {
     println!("{:<36} {:>10}  {:<8} met", "goal", "value", "bound");
     for goal in &report.goals {
         let bound = page::bound(goal.bound);
-        println!("{:<36} {:>10.3}  {bound:<8} {}", goal.name, goal.value, if goal.is_met { "yes" } else { "NO" });
+        println!(
+            "{:<36} {:>10}  {bound:<8} {}",
+            goal.name,
+            page::ratio(goal.value),
+            if goal.is_met { "yes" } else { "NO" }
+        );
     }
 }
 

@@ -133,8 +133,14 @@ impl Row {
     }
 }
 
-fn times(ratio: f64) -> String {
+pub fn times(ratio: f64) -> String {
     if ratio < 0.01 { format!("{ratio:.4}×") } else { format!("{ratio:.2}×") }
+}
+
+/// As [`number`], with as many digits behind the point as a small one needs.
+pub fn precise(value: f64) -> String {
+    let zeros = -value.abs().log10().floor();
+    if value == 0.0 || zeros < 2.0 { number(value) } else { format!("{value:.*}", zeros as usize + 1) }
 }
 
 /// `value` with its thousands apart, and digits behind the point where there are few before it.
@@ -199,5 +205,6 @@ mod tests {
             [7.0, 1234567.0, 12.345, 100.25, 1234.5, -1234.0, 0.5].map(number),
             ["7", "1\u{202f}234\u{202f}567", "12.35", "100.2", "1\u{202f}234", "-1\u{202f}234", "0.50"]
         );
+        assert_eq!([0.0, 0.00124, 0.01, 0.0001, 3.0].map(precise), ["0", "0.0012", "0.010", "0.00010", "3"]);
     }
 }
