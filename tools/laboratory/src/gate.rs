@@ -78,12 +78,14 @@ enum Verdict {
     Within,
     Better,
     Worse,
-    /// Only one of the two has it.
-    Alone,
+    New,
+    /// It is not measured any more: a gate must not open by that.
+    Missing,
 }
 
 fn judge(name: &str, before: Option<f64>, now: Option<f64>) -> Verdict {
-    let (Some(before), Some(now)) = (before, now) else { return Verdict::Alone };
+    let Some(now) = now else { return Verdict::Missing };
+    let Some(before) = before else { return Verdict::New };
     let few = FEW[usize::from(!name.ends_with(WALKS))];
     let slack = (before * SLACK / 100.0).max(few);
     match now - before {
@@ -102,15 +104,13 @@ fn tell(before: &Figures, now: &Figures) -> usize {
         let values = [before.get(name).copied(), now.get(name).copied()];
         let verdict = judge(name, values[0], values[1]);
         let text = |value: Option<f64>| value.map_or("–".into(), |value| value.to_string());
-        let is_bad = verdict == Verdict::Worse || values[1].is_none();
-        worse += usize::from(is_bad);
+        worse += usize::from([Verdict::Worse, Verdict::Missing].contains(&verdict));
         if verdict != Verdict::Same {
             let change = match values {
                 [Some(before), Some(now)] if before > 0.0 => format!("{:+.2} %", (now / before - 1.0) * 100.0),
                 _ => String::new(),
             };
-            let mark = if is_bad { "WORSE" } else { "" };
-            println!("{name:<36} {:>14} {:>14} {change:>10} {verdict:?} {mark}", text(values[0]), text(values[1]));
+            println!("{name:<36} {:>14} {:>14} {change:>10} {verdict:?}", text(values[0]), text(values[1]));
         }
     }
     worse
@@ -161,7 +161,8 @@ mod tests {
         assert_eq!(judge("a_walks", 16.0, 19.0), Verdict::Worse);
         assert_eq!(judge("a_walks", 0.0, 3.0), Verdict::Worse);
         assert_eq!((judge("a", 5.0, 6.0), judge("a", 5.0, 7.0)), (Verdict::Within, Verdict::Worse));
-        assert_eq!(super::judge("a", None, Some(1.0)), Verdict::Alone);
+        assert_eq!(super::judge("a", None, Some(1.0)), Verdict::New);
+        assert_eq!(super::judge("a", Some(1.0), None), Verdict::Missing);
     }
 
     #[test]

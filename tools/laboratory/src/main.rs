@@ -29,6 +29,7 @@ mod walks;
 use anyhow::{Context, Result, bail};
 use guest::Peer;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Where cargo builds, and `tools/fetch` puts what it brings.
 fn target() -> PathBuf {
@@ -48,7 +49,18 @@ fn peer() -> Result<Peer> {
     Ok(Peer { kernel, version, initrd: initrd::build(&target.join("laboratory"))? })
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    // A figure that is worse is an answer, not a bug of this program's: no backtrace.
+    run().map_or_else(
+        |error| {
+            eprintln!("laboratory: {error:#}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+fn run() -> Result<()> {
     let mut words = std::env::args().skip(1);
     let command = words.next().context("there are compare, report, gate, accept")?;
     let words: Vec<String> = words.collect();
