@@ -1,4 +1,4 @@
-//! `report [quick] [size=512M]`: everything that is exact, in one page, and as data. `size=` is what the walks are counted on.
+//! `report [quick] [size=512M] [part=NAME,…]`: everything that is exact, in one page, and as data. `size=` and `part=` are what walks are counted on.
 
 use crate::bench::Part;
 use crate::goals::{self, Goal};
@@ -8,7 +8,7 @@ use crate::table::Table;
 use crate::versions::{self, Versions};
 use crate::walks::{self, Phase};
 use crate::{exact, kernel, load, page, peer};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,7 +17,10 @@ const DIRECTORY: &str = "target/report";
 /// What faults are measured by. Small enough for each run; `populate` touches 256 MiB then.
 const FAULTS: [&str; 2] = ["part=populate,latency,churn", "size=64M"];
 /// What TLBs are measured by.
-const WALKS: [&str; 2] = ["part=chase,gups,join,btree,spmv,bfs", "rounds=3"];
+const WALKS: &str = "chase,gups,join,btree,spmv,bfs";
+/// Chains that are longer show nothing more: pages are beyond their reach, and blocks are not.
+const REACH: &str = "reach=64M";
+const ROUNDS: &str = "rounds=3";
 /// What shows a mechanism's worth. More than a TLB of 1024 entries holds in groups.
 const ABLATED: [&str; 3] = ["part=populate,latency,churn,gups,join", "size=128M", "rounds=3"];
 /// What of `bench` does: all of it boots, fragments RAM, and ends by itself.
@@ -87,16 +90,20 @@ struct Done {
 
 struct Words {
     quick: bool,
-    size: String,
+    /// What walks are counted on, and by which workloads.
+    walked: Vec<String>,
 }
 
 impl Words {
     fn read(all: &[String]) -> Result<Self> {
-        let mut words = Words { quick: all.iter().any(|word| word == "quick"), size: String::new() };
-        words.size = if words.quick { "64M" } else { "512M" }.into();
+        let quick = all.iter().any(|word| word == "quick");
+        let size = if quick { "size=64M" } else { "size=512M" };
+        let mut words = Words { quick, walked: strings(&[&format!("part={WALKS}"), size, REACH, ROUNDS]) };
         for word in all.iter().filter(|word| *word != "quick") {
-            let size = word.strip_prefix("size=").with_context(|| format!("`{word}`: there are quick, size=512M"))?;
-            words.size = size.into();
+            let key = word.split_once('=').map(|(key, _)| key);
+            ensure!(matches!(key, Some("size" | "part")), "`{word}`: there are quick, size=512M, part=NAME,…");
+            // Of two the later one counts.
+            words.walked.push(word.clone());
         }
         Ok(words)
     }
@@ -115,9 +122,7 @@ fn jobs<'a>(words: &Words, plugin: &Path) -> Vec<Job<'a>> {
     let exact = |system, memory, workload| Run { system, measure: Measure::Exact, memory, workload, observer: None };
     let mut jobs = Vec::new();
     for system in &WALKED {
-        let mut workload = strings(&WALKS);
-        workload.extend([format!("size={}", words.size), format!("reach={}", words.size)]);
-        let run = Run { observer: observer("walks", system), ..exact(system, "2G", workload) };
+        let run = Run { observer: observer("walks", system), ..exact(system, "2G", words.walked.clone()) };
         jobs.push(Job::Lab(Section::Walks, run));
     }
     for system in &ABLATIONS {
@@ -336,4 +341,46 @@ pub fn run(words: &[String]) -> Result<()> {
     print(&report);
     println!("\nwritten to {DIRECTORY}: index.html, report.json, report.csv; {:.1} minutes", report.minutes);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_words_count() {
+        let words = Words::read(&strings(&["size=16M", "quick"])).unwrap();
+        assert!(words.quick);
+        assert_eq!((words.walked[1].as_str(), words.walked[4].as_str()), ("size=64M", "size=16M"));
+        assert!(Words::read(&strings(&["rounds=3"])).is_err());
+    }
+
+    #[test]
+    fn regret_is_beside_the_static_map() {
+        let phase = |system, walks, cycles| Phase {
+            workload: "gups_64m".into(),
+            system,
+            instructions: 100,
+            accesses: 10,
+            l1_misses: 0,
+            walks,
+            by_size: [].into(),
+            reads: 0,
+            cycles,
+        };
+        let regret = regret(&[phase("Ashlar", 34, 70), phase(STATIC, 32, 50)]);
+        assert_eq!(regret.len(), 1);
+        assert_eq!((regret[0].walks, regret[0].instructions, regret[0].cycles_per_access), (34.0 / 32.0, 1.0, 2.0));
+    }
+
+    #[test]
+    fn rates_on_more_cores_are_found() {
+        let found =
+            scaling("  faults, own regions: 1000 a second on one core; ×1.90 on 2, ×3.10 on 4\n  faults, none\n");
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (found[0].name.as_str(), found[0].per_second, found[0].speedup),
+            ("own regions", 1000.0, [1.9, 3.1])
+        );
+    }
 }
