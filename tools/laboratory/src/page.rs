@@ -263,7 +263,7 @@ fn regret(report: &Report) -> Markup {
     html! {
         h2 { "Regret" }
         p {
-            "To the static map of blocks: instructions and walks of a rate, and cycles an access more by the illustration of the TLB model, whose two latencies "
+            "To the static map of blocks: instructions of a rate and of what is set up for it, walks of a rate, and cycles an access more by the illustration of the TLB model, whose two latencies "
             "are assumed."
         }
         div.scroll { table {
@@ -271,7 +271,8 @@ fn regret(report: &Report) -> Markup {
             @for of in report.regret.iter().filter(|of| !of.workload.starts_with("chase_")) {
                 tr {
                     td { (of.workload) } td { (of.system) } td { (format!("{:.4}×", of.instructions)) }
-                    td { (format!("{:.3}×", of.walks)) } td { (format!("{:+.3}", of.cycles_per_access)) }
+                    td { (of.walks.map_or("–".into(), |walks| format!("{walks:.3}×"))) }
+                    td { (of.cycles_per_access.map_or("–".into(), |cycles| format!("{cycles:+.3}"))) }
                 }
             }
         } }

@@ -4,7 +4,7 @@ use crate::bench::Part;
 use crate::goals::{self, Goal};
 use crate::guest::{self, ABLATIONS, MACHINE, Measure, Peer, Run, STATIC, SYSTEMS, System, WALKED};
 use crate::output::Output;
-use crate::table::Table;
+use crate::table::{Row, Table};
 use crate::versions::{self, Versions};
 use crate::walks::{self, Phase};
 use crate::{exact, kernel, load, page, peer};
@@ -41,6 +41,8 @@ pub struct Report {
     pub goals: Vec<Goal>,
     pub faults: Table,
     pub walks: Vec<Phase>,
+    /// What the same runs say themselves.
+    pub walked: Table,
     /// Of systems without a mechanism each.
     pub ablations: Table,
     pub ablation_walks: Vec<Phase>,
@@ -50,16 +52,20 @@ pub struct Report {
     pub commands: Vec<String>,
 }
 
-/// What a system needs for a phase, to what the static map of blocks needs.
+/// What a system needs for a rate, or to set it up, to what the static map of blocks needs.
 #[derive(Serialize)]
 pub struct Regret {
     pub workload: String,
     pub system: &'static str,
     pub instructions: f64,
-    pub walks: f64,
+    /// None where nothing is observed.
+    pub walks: Option<f64>,
     /// Of the illustration, an access more.
-    pub cycles_per_access: f64,
+    pub cycles_per_access: Option<f64>,
 }
+
+/// What a rate's figure is followed by where it says what comes before.
+const BEFORE: [&str; 2] = ["_setup", "_build"];
 
 /// How the rate of faults grows with the cores: times, of an emulator's cores.
 #[derive(Serialize)]
@@ -195,11 +201,26 @@ fn regret(phases: &[Phase]) -> Vec<Regret> {
             workload: phase.workload.clone(),
             system: phase.system,
             instructions: per(phase.instructions, best.instructions),
-            walks: per(phase.walks, best.walks),
-            cycles_per_access: per(phase.cycles, phase.accesses) - per(best.cycles, best.accesses),
+            walks: Some(per(phase.walks, best.walks)),
+            cycles_per_access: Some(per(phase.cycles, phase.accesses) - per(best.cycles, best.accesses)),
         })
     };
     phases.iter().filter(|phase| phase.system != STATIC).filter_map(of).collect()
+}
+
+/// The same of what comes before each rate.
+fn regret_before(table: &Table) -> Vec<Regret> {
+    let rows = table.rows.iter().filter(|row| BEFORE.iter().any(|suffix| row.figure.ends_with(suffix)));
+    let of_row = |row: &Row| -> Vec<Regret> {
+        let Some(&best) = row.values.get(STATIC) else { return Vec::new() };
+        let others = table.names().filter(|&system| system != STATIC);
+        let of = |system| {
+            let instructions = row.values.get(system)? / best;
+            Some(Regret { workload: row.figure.clone(), system, instructions, walks: None, cycles_per_access: None })
+        };
+        others.filter_map(of).collect()
+    };
+    rows.flat_map(of_row).collect()
 }
 
 /// Lines such as `faults, own regions: 1000 a second on one core; ×1.90 on 2, ×3.10 on 4`.
@@ -238,6 +259,8 @@ fn measure(words: &Words) -> Result<Report> {
         faults.derive_zeroing(instructions);
     }
     let ablations = table(Section::Ablations, &ABLATIONS, &jobs, &mut done);
+    let walked = table(Section::Walks, &WALKED, &jobs, &mut done);
+    let regret = [regret(&walks), regret_before(&walked), regret(&ablation_walks), regret_before(&ablations)];
     // By itself: it is timed. What took so long is not lost if four cores are too many for this host.
     let scaling = match words.quick {
         true => String::new(),
@@ -259,9 +282,10 @@ fn measure(words: &Words) -> Result<Report> {
         minutes: started.elapsed().as_secs_f64() / 60.0,
         linux_zeroing_instructions,
         goals: goals::judge(&faults, &walks),
-        regret: [regret(&walks), regret(&ablation_walks)].into_iter().flatten().collect(),
+        regret: regret.into_iter().flatten().collect(),
         faults,
         walks,
+        walked,
         ablations,
         ablation_walks,
         scaling: self::scaling(&scaling),
@@ -279,7 +303,7 @@ fn csv(report: &Report) -> Result<Vec<u8>> {
     for goal in &report.goals {
         add("goals", &goal.name, if goal.is_met { "met" } else { "not met" }, goal.value, "ratio")?;
     }
-    for (section, table) in [("faults", &report.faults), ("ablations", &report.ablations)] {
+    for (section, table) in [("faults", &report.faults), ("walked", &report.walked), ("ablations", &report.ablations)] {
         for row in &table.rows {
             row.values.iter().try_for_each(|(system, value)| add(section, &row.figure, system, *value, &row.unit))?;
         }
@@ -311,7 +335,7 @@ fn csv(report: &Report) -> Result<Vec<u8>> {
     }
     for of in &report.regret {
         add("regret", &of.workload, of.system, of.instructions, "instructions")?;
-        add("regret", &of.workload, of.system, of.walks, "walks")?;
+        of.walks.map_or(Ok(()), |walks| add("regret", &of.workload, of.system, walks, "walks"))?;
     }
     for of in &report.scaling {
         for (cores, times) in [("1 core", 1.0), ("2 cores", of.speedup[0]), ("4 cores", of.speedup[1])] {
@@ -376,7 +400,10 @@ mod tests {
         };
         let regret = regret(&[phase("Ashlar", 34, 70), phase(STATIC, 32, 50)]);
         assert_eq!(regret.len(), 1);
-        assert_eq!((regret[0].walks, regret[0].instructions, regret[0].cycles_per_access), (34.0 / 32.0, 1.0, 2.0));
+        assert_eq!(
+            (regret[0].walks, regret[0].instructions, regret[0].cycles_per_access),
+            (Some(34.0 / 32.0), 1.0, Some(2.0))
+        );
     }
 
     #[test]
