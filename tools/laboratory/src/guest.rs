@@ -81,7 +81,7 @@ pub const ABLATIONS: [System; 8] = [
     system("no promotion", Kind::Ashlar, &["without=promotion"], [false, false]),
     system("no heat", Kind::Ashlar, &["without=heat"], [false, false]),
     system("no khugepaged", Kind::Ashlar, &["khugepaged=off"], [false, false]),
-    system("nor promotion", Kind::Ashlar, &["without=promotion", "khugepaged=off"], [false, false]),
+    system("groups only", Kind::Ashlar, &["without=promotion", "khugepaged=off"], [false, false]),
     system(STATIC, Kind::Ashlar, &["fault=eager", "khugepaged=off"], [false, false]),
 ];
 

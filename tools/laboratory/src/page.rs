@@ -227,13 +227,17 @@ fn ablations(report: &Report) -> Result<Markup> {
         let (own, without) = (row.values.get(FIRST)?, row.values.get(name)?);
         (*own > 0.0 && *without > 0.0).then(|| without / own)
     };
-    let counts =
-        |row: &&Row| names.iter().any(|name| to_whole(row, name).is_some_and(|ratio| (ratio - 1.0).abs() > SAME));
+    // What comes to nothing has no ratio, and counts the more.
+    let differs = |row: &Row, name: &str| {
+        let (Some(own), Some(without)) = (row.values.get(FIRST), row.values.get(name)) else { return false };
+        (own - without).abs() > SAME * own.max(*without)
+    };
+    let counts = |row: &&Row| names.iter().any(|name| differs(row, name));
     let rows: Vec<&Row> = table.rows.iter().filter(counts).collect();
     let mut bars = Vec::new();
     for row in &rows {
         for (colour, name) in names.iter().enumerate() {
-            if let Some(value) = to_whole(row, name).filter(|ratio| (ratio - 1.0).abs() > SAME) {
+            if let Some(value) = to_whole(row, name).filter(|_| differs(row, name)) {
                 bars.push(Bar { label: row.figure.clone() + unit(row), value, colour });
             }
         }
@@ -244,9 +248,9 @@ fn ablations(report: &Report) -> Result<Markup> {
         p {
             "Ashlar without one of them (" code { "without=pool" } " and so on, " code { "khugepaged=off" } "): what it needs then, to what it needs with all. "
             "Only what differs by more than " (SAME * 100.0) " %; the data have the rest. Instructions, seconds where the name says so, shares in percent. "
-            "No figure: it has no end without the mechanism, or was not tried."
+            "No figure: it has no end without the mechanism, or was not tried. Groups only: neither promotion nor khugepaged."
         }
-        (figure("Without a mechanism, to with all. Less than one of a time: it is a price, paid for something else. Of shares, more is better.",
+        (figure("Without a mechanism, to with all. Less than one of a time: it is a price, paid for something else. Of what is in blocks, more is better; what comes to nothing is only in the table.",
             plot::bars(&names, &bars, 1.0)?))
         div.scroll { table {
             tr { th { "figure" } @for name in table.names() { th { (name) } } }
@@ -290,6 +294,6 @@ fn scaling(report: &Report) -> Result<Markup> {
         p {
             "Times, not instructions: of an emulator on a host of " (cores) " cores, and with whatever else runs there. Four cores of a guest can be no faster than that."
         }
-        (figure("Faults in a time, to one core's.", plot::speedups(&series)?))
+        (figure("Faults in a time, to one core's, on 1, 2 and 4 cores.", plot::speedups(&series)?))
     })
 }

@@ -184,11 +184,8 @@ pub fn speedups(series: &[(&str, [f64; 2])]) -> Result<String> {
             let (x, y) = at(1.0, cores);
             area.draw(&Text::new(format!("×{cores}"), (x - 6, y), ink(12).pos(Pos::new(HPos::Right, VPos::Center))))?;
             let (x, y) = at(cores, 0.0);
-            area.draw(&Text::new(
-                format!("{cores} cores"),
-                (x, y + 5),
-                ink(12).pos(Pos::new(HPos::Center, VPos::Top)),
-            ))?;
+            let style = ink(12).pos(Pos::new(HPos::Center, VPos::Top));
+            area.draw(&Text::new(cores.to_string(), (x, y + 5), style))?;
         }
         for ((_, [two, four]), colour) in series.iter().zip(COLOURS.iter().cycle()) {
             let points = [at(1.0, 1.0), at(2.0, *two), at(4.0, *four)];
