@@ -94,7 +94,22 @@ test-tlb:
 
 # Run the same workloads on Ashlar and on Debian's Linux in the same machine, into one table and target/bench-linux.json; words: quick, part=NAME,…, size=64M, rounds=5
 bench-linux *words: setup
-    cargo run --quiet --release -p laboratory -- "$@"
+    cargo run --quiet --release -p laboratory -- compare "$@"
+
+# Measure all that is exact, beside Linux and without each mechanism: one page, target/report/index.html, and the data; words: quick, size=512M
+report *words:
+    @tools/setup --boards
+    cargo run --quiet --release -p laboratory -- report "$@"
+
+# Fail if one of a few exact figures is more than 3 % worse than tools/laboratory/baseline.json has it for this Rust and this QEMU
+bench-gate:
+    @tools/setup --boards
+    cargo run --quiet --release -p laboratory -- gate
+
+# Make what is measured now the baseline of this Rust and this QEMU
+bench-accept:
+    @tools/setup --boards
+    cargo run --quiet --release -p laboratory -- accept
 
 # Put each listed mistake into a copy of the tree and expect the tests to notice; words: names of mistakes
 mutate *names: setup

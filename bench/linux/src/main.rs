@@ -6,6 +6,7 @@
 //! | word | is |
 //! | --- | --- |
 //! | `thp=always` | or `madvise` (all memory is advised then) or `never`: who gets huge pages; as the kernel has it unless given |
+//! | `use_zero_page=0` | huge pages that are read first are memory of their own at once, not the page of zeros that all share |
 //! | `mthp=64` | folios of 64 KiB, too |
 //! | `settle=10` | seconds that the system is left alone first |
 #![cfg_attr(target_os = "none", no_std, no_main)]

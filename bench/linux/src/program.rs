@@ -157,6 +157,7 @@ pub unsafe extern "C" fn start(stack: *const usize) -> ! {
                 system.advises = value == "madvise";
                 set("enabled", value)
             }
+            "use_zero_page" => set(key, value),
             "mthp" => {
                 let mut file = Line { bytes: [0; 2048], length: 0 };
                 let _ = write!(file, "hugepages-{value}kB/enabled");

@@ -2,15 +2,17 @@
 
 use anyhow::{Context, Result, ensure};
 use std::ffi::OsStr;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 pub const TARGET: &str = "aarch64-unknown-none";
 /// In words, for the report.
 pub const MACHINE: &str = "virt, gic-version=2, cortex-a72, 1 GiB, one core";
-/// How long a run may take, in seconds.
-const TIMEOUT: &str = "600";
+/// How long a run may take, in seconds: observed, on a busy host.
+const TIMEOUT: &str = "3600";
+/// The observer's model, and when it looks: between the workloads' hints.
+const OBSERVER: &str = "a72,start=hint";
 
 /// What ticks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,7 +60,56 @@ pub const SYSTEMS: [System; 8] = [
     system("L shipped", Kind::Linux, &[], [false, false]),
 ];
 
+/// Whose walks are compared: Ashlar as it comes, without blocks, and with a map of blocks that nothing changes once it was touched, which
+/// is the most that any policy can come to.
+pub const WALKED: [System; 6] = [
+    system("Ashlar", Kind::Ashlar, &[], [false, false]),
+    system("never", Kind::Ashlar, &["thp=never"], [false, false]),
+    system(STATIC, Kind::Ashlar, &["fault=eager", "khugepaged=off"], [false, false]),
+    system("L always", Kind::Linux, &["thp=always"], [false, false]),
+    // Up to 6.12, the first write to what was only read splits the huge page of zeros, and pages it stays.
+    system("L no zeros", Kind::Linux, &["thp=always", "use_zero_page=0"], [false, false]),
+    system("L never", Kind::Linux, &["thp=never"], [false, false]),
+];
+pub const STATIC: &str = "static";
+
+/// Ashlar, and without one mechanism each; without promotion khugepaged makes the blocks, so both are missing once.
+pub const ABLATIONS: [System; 8] = [
+    system("Ashlar", Kind::Ashlar, &[], [false, false]),
+    system("no pool", Kind::Ashlar, &["without=pool"], [false, false]),
+    system("no groups", Kind::Ashlar, &["without=groups"], [false, false]),
+    system("no promotion", Kind::Ashlar, &["without=promotion"], [false, false]),
+    system("no heat", Kind::Ashlar, &["without=heat"], [false, false]),
+    system("no khugepaged", Kind::Ashlar, &["khugepaged=off"], [false, false]),
+    system("groups only", Kind::Ashlar, &["without=promotion", "khugepaged=off"], [false, false]),
+    system(STATIC, Kind::Ashlar, &["fault=eager", "khugepaged=off"], [false, false]),
+];
+
+/// What Linux boots from.
+pub struct Peer {
+    pub kernel: PathBuf,
+    pub version: String,
+    pub initrd: PathBuf,
+}
+
+/// A run of the workloads.
+#[derive(Clone)]
+pub struct Run<'a> {
+    pub system: &'a System,
+    pub measure: Measure,
+    /// RAM, in QEMU's words.
+    pub memory: &'static str,
+    pub workload: Vec<String>,
+    /// The plugin that observes it, and the file that it reports to.
+    pub observer: Option<(PathBuf, PathBuf)>,
+}
+
 impl System {
+    /// Words of its command line.
+    pub fn words(&self) -> &'static [&'static str] {
+        self.words
+    }
+
     pub fn is_timed(&self, quick: bool) -> bool {
         self.timed[usize::from(quick)]
     }
@@ -77,66 +128,103 @@ impl System {
     }
 }
 
-/// Builds the workloads' application, so that runs side by side find it built.
-pub fn build_ashlar() -> Result<()> {
-    let status =
-        Command::new("cargo").args(["build", "--quiet", "--release", "--target", TARGET, "-p", "lab"]).status();
-    ensure!(status.context("cargo build")?.success(), "the workloads' application can't be built");
+/// Builds application `package`, so that runs side by side find it built.
+pub fn build_ashlar(package: &str) -> Result<()> {
+    let arguments = ["build", "--quiet", "--release", "--target", TARGET, "-p", package];
+    let status = Command::new("cargo").args(arguments).status();
+    ensure!(status.context("cargo build")?.success(), "{package} can't be built");
     Ok(())
 }
 
-/// Runs the workloads on `system`; returns what it printed.
-pub fn run(system: &System, measure: Measure, workload: &[String], kernel: &Path, initrd: &Path) -> Result<String> {
-    let started = Instant::now();
-    let (output, end) = match system.kind {
-        Kind::Ashlar => (ashlar(system, measure, workload)?, None),
-        Kind::Linux => (linux(system, measure, workload, kernel, initrd)?, Some("ended: all is right")),
-    };
-    let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");
-    let complete = end.is_none_or(|end| text.lines().any(|line| line == end));
-    ensure!(
-        output.status.success() && complete,
-        "{} ended with {} before its end:\n{text}{}",
-        system.name,
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let how = if measure == Measure::Exact { "exact" } else { "wall" };
-    eprintln!("{:<10} {how:<6} {:5.1} s", system.name, started.elapsed().as_secs_f32());
-    Ok(text)
+/// Builds the observer, where the runner does; returns the plugin.
+pub fn build_observer() -> Result<PathBuf> {
+    let arguments = ["build", "--quiet", "--release", "--manifest-path", "tools/tlbmodel/Cargo.toml"];
+    // What was set for this build is not meant for that one.
+    let status = Command::new("cargo").args(arguments).args(["--target-dir", "target/tools"]).status();
+    ensure!(status.context("cargo build")?.success(), "the TLB model can't be built");
+    Path::new("target/tools/release/libtlbmodel.so").canonicalize().context("libtlbmodel.so")
 }
 
-fn ashlar(system: &System, measure: Measure, workload: &[String]) -> Result<Output> {
-    let icount = if measure == Measure::Exact { "icount=on" } else { "icount=off" };
-    Command::new("cargo")
-        .args(["run", "--quiet", "--release", "--target", TARGET, "-p", "lab", "--"])
-        .args(["memory=1G", icount, &format!("timeout={TIMEOUT}")])
-        .args(system.words)
-        .args(workload)
-        .stdin(Stdio::null())
-        .output()
-        .context("cargo run")
-}
+impl Run<'_> {
+    /// Runs the workloads; returns what was printed.
+    pub fn run(&self, peer: Option<&Peer>) -> Result<String> {
+        let started = Instant::now();
+        let name = self.system.name;
+        let mut command = self.command(peer)?;
+        let output = command.stdin(Stdio::null()).output().with_context(|| self.in_words())?;
+        let end = (self.system.kind == Kind::Linux).then_some("ended: all is right");
+        let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+        let complete = end.is_none_or(|end| text.lines().any(|line| line == end));
+        ensure!(
+            output.status.success() && complete,
+            "{name} ended with {} before its end:\n{text}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let how = match (self.measure, &self.observer) {
+            (Measure::Wall, _) => "wall",
+            (Measure::Exact, None) => "exact",
+            (Measure::Exact, Some(_)) => "walks",
+        };
+        eprintln!("{name:<13} {how:<6} {:5.1} s", started.elapsed().as_secs_f32());
+        Ok(text)
+    }
 
-/// As the runner starts QEMU, with another kernel.
-fn linux(system: &System, measure: Measure, workload: &[String], kernel: &Path, initrd: &Path) -> Result<Output> {
-    let (frequency, icount): (_, &[&str]) = match measure {
-        Measure::Exact => (
-            ",cntfrq=1000000000",
-            &["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2025-01-01T00:00:00,clock=vm"],
-        ),
-        Measure::Wall => ("", &[]),
-    };
-    Command::new("timeout")
-        .args([TIMEOUT, "qemu-system-aarch64", "-cpu", &format!("cortex-a72{frequency}")])
-        .args(["-m", "1G", "-M", "virt,gic-version=2", "-smp", "1", "-nic", "none", "-display", "none"])
-        .args(["-monitor", "none", "-serial", "stdio", "-no-reboot"])
-        .args(icount)
-        .args([OsStr::new("-kernel"), kernel.as_ref(), OsStr::new("-initrd"), initrd.as_ref()])
-        .args(["-append", &system.command_line(measure, workload)])
-        .stdin(Stdio::null())
-        .output()
-        .context("qemu-system-aarch64")
+    /// The words that describe it, for the report.
+    pub fn in_words(&self) -> String {
+        let observer = self.observer.as_ref().map(|_| format!("tlb={OBSERVER}"));
+        let system = match self.system.kind {
+            Kind::Ashlar => self.system.words.join(" "),
+            Kind::Linux => self.system.command_line(self.measure, &[]),
+        };
+        let words = [format!("memory={}", self.memory), observer.unwrap_or_default(), system, self.workload.join(" ")];
+        let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.is_empty()).collect();
+        format!("{:?} {}", self.system.kind, words.join(" "))
+    }
+
+    fn command(&self, peer: Option<&Peer>) -> Result<Command> {
+        match self.system.kind {
+            Kind::Ashlar => Ok(self.ashlar()),
+            Kind::Linux => Ok(self.linux(peer.context("there is no Linux")?)),
+        }
+    }
+
+    fn ashlar(&self) -> Command {
+        let icount = if self.measure == Measure::Exact { "icount=on" } else { "icount=off" };
+        let mut command = Command::new("cargo");
+        command
+            .args(["run", "--quiet", "--release", "--target", TARGET, "-p", "lab", "--"])
+            .args([&format!("memory={}", self.memory), icount, &format!("timeout={TIMEOUT}")])
+            .args(self.system.words)
+            .args(&self.workload);
+        if let Some((plugin, out)) = &self.observer {
+            command.env("ASHLAR_TLBMODEL", plugin).arg(format!("tlb={OBSERVER},out={}", out.display()));
+        }
+        command
+    }
+
+    /// As the runner starts QEMU, with another kernel.
+    fn linux(&self, peer: &Peer) -> Command {
+        let (frequency, icount): (_, &[&str]) = match self.measure {
+            Measure::Exact => (
+                ",cntfrq=1000000000",
+                &["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2025-01-01T00:00:00,clock=vm"],
+            ),
+            Measure::Wall => ("", &[]),
+        };
+        let mut command = Command::new("timeout");
+        command
+            .args([TIMEOUT, "qemu-system-aarch64", "-cpu", &format!("cortex-a72{frequency}")])
+            .args(["-m", self.memory, "-M", "virt,gic-version=2", "-smp", "1", "-nic", "none", "-display", "none"])
+            .args(["-monitor", "none", "-serial", "stdio", "-no-reboot"])
+            .args(icount)
+            .args([OsStr::new("-kernel"), peer.kernel.as_ref(), OsStr::new("-initrd"), peer.initrd.as_ref()])
+            .args(["-append", &self.system.command_line(self.measure, &self.workload)]);
+        if let Some((plugin, out)) = &self.observer {
+            command.args(["-plugin", &format!("{},preset={OBSERVER},out={}", plugin.display(), out.display())]);
+        }
+        command
+    }
 }
 
 #[cfg(test)]

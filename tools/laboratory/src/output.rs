@@ -18,6 +18,8 @@ pub struct Output {
     pub histograms: BTreeMap<String, BTreeMap<u64, u64>>,
     /// Figures that are the middle of several rounds.
     pub rates: Vec<String>,
+    /// Under which name an observer reports each of them.
+    pub tags: BTreeMap<String, String>,
 }
 
 impl Output {
@@ -45,7 +47,10 @@ impl Output {
                     };
                     output.histograms.insert(name.into(), buckets.iter().filter_map(bucket).collect());
                 }
-                ["marker", _, name] => output.rates.push(name.into()),
+                ["marker", tag, name] => {
+                    output.rates.push(name.into());
+                    output.tags.insert(tag.into(), name.into());
+                }
                 [name, _, "samples,", "min", value, ..] => {
                     let name = name.trim_end_matches(':').to_owned();
                     // Of single touches the middle one says more than the least.

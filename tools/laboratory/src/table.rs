@@ -6,34 +6,34 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// What Ashlar is compared with.
-const PEER: &str = "L always";
-const FIRST: &str = "Ashlar";
+pub const PEER: &str = "L always";
+pub const FIRST: &str = "Ashlar";
 /// Rates that differ by less are one.
 const SAME: f64 = 0.01;
 const LINE: f64 = 64.0;
 
 /// A figure of all systems.
 #[derive(Serialize)]
-struct Row {
-    figure: String,
-    unit: String,
-    values: BTreeMap<&'static str, f64>,
+pub struct Row {
+    pub figure: String,
+    pub unit: String,
+    pub values: BTreeMap<&'static str, f64>,
     /// What Linux needs to what Ashlar needs; of shares there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    ratio: Option<f64>,
+    pub ratio: Option<f64>,
     #[serde(skip)]
     is_rate: bool,
 }
 
 /// How many samples are below each bound, by the systems' names.
-type Histograms = BTreeMap<&'static str, BTreeMap<u64, u64>>;
+pub type Histograms = BTreeMap<&'static str, BTreeMap<u64, u64>>;
 
 #[derive(Serialize)]
 pub struct Table {
     #[serde(skip)]
     columns: Vec<(&'static str, Kind)>,
-    rows: Vec<Row>,
-    histograms: BTreeMap<String, Histograms>,
+    pub rows: Vec<Row>,
+    pub histograms: BTreeMap<String, Histograms>,
 }
 
 fn ratio(unit: &str, values: &BTreeMap<&'static str, f64>) -> Option<f64> {
@@ -71,6 +71,16 @@ impl Table {
         }
         table.rows.iter_mut().for_each(|row| row.ratio = ratio(&row.unit, &row.values));
         table
+    }
+
+    /// The systems, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.columns.iter().map(|(name, _)| *name)
+    }
+
+    /// What `system` needs for `figure`.
+    pub fn value(&self, figure: &str, system: &str) -> Option<f64> {
+        self.rows.iter().find(|row| row.figure == figure)?.values.get(system).copied()
     }
 
     /// What zeroing took Linux, and what was beyond it, from the instructions for each 64 bytes; but where it zeroes otherwise than once.
@@ -116,19 +126,25 @@ impl Table {
 }
 
 impl Row {
-    fn is_the_same(&self) -> bool {
+    pub fn is_the_same(&self) -> bool {
         let mut values: Vec<f64> = self.values.values().copied().collect();
         values.sort_unstable_by(f64::total_cmp);
         self.is_rate && values.len() > 1 && values[values.len() - 1] <= values[0] * (1.0 + SAME)
     }
 }
 
-fn times(ratio: f64) -> String {
+pub fn times(ratio: f64) -> String {
     if ratio < 0.01 { format!("{ratio:.4}×") } else { format!("{ratio:.2}×") }
 }
 
+/// As [`number`], with as many digits behind the point as a small one needs.
+pub fn precise(value: f64) -> String {
+    let zeros = -value.abs().log10().floor();
+    if value == 0.0 || zeros < 2.0 { number(value) } else { format!("{value:.*}", zeros as usize + 1) }
+}
+
 /// `value` with its thousands apart, and digits behind the point where there are few before it.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     let digits = match value.abs() {
         least if least < 100.0 && value.fract() != 0.0 => 2,
         less if less < 1000.0 && value.fract() != 0.0 => 1,
@@ -189,5 +205,6 @@ mod tests {
             [7.0, 1234567.0, 12.345, 100.25, 1234.5, -1234.0, 0.5].map(number),
             ["7", "1\u{202f}234\u{202f}567", "12.35", "100.2", "1\u{202f}234", "-1\u{202f}234", "0.50"]
         );
+        assert_eq!([0.0, 0.00124, 0.01, 0.0001, 3.0].map(precise), ["0", "0.0012", "0.010", "0.00010", "3"]);
     }
 }

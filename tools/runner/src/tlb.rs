@@ -25,6 +25,9 @@ pub const SLOWER: u32 = 10;
 /// The plugin's file, which is not built then.
 const PLUGIN: &str = "ASHLAR_TLBMODEL";
 
+/// Names the report's file.
+const OUT: &str = "out=";
+
 /// Why it can't be used.
 #[derive(Debug, Error)]
 pub enum ModelError {
@@ -85,7 +88,8 @@ impl Model {
             plugin,
             words: plugin_words(words),
             memory: memory(words, options.memory.unwrap_or(1 << 30)),
-            out: directory.join(name),
+            // Boots side by side have a file each.
+            out: keys(words).find_map(|key| key.strip_prefix(OUT)).map_or_else(|| directory.join(name), PathBuf::from),
             check: words.split(',').any(|word| word == "check=1"),
         }))
     }
@@ -153,9 +157,14 @@ fn wrong(lines: &[Value]) -> Option<String> {
     })
 }
 
+fn keys(words: &str) -> impl Iterator<Item = &str> {
+    words.split(',')
+}
+
 /// As the plugin has them: the first word is the preset, and it counts from the start unless it is told otherwise.
 fn plugin_words(words: &str) -> String {
-    let mut all = format!("preset={words}");
+    let kept: Vec<&str> = keys(words).filter(|key| !key.starts_with(OUT)).collect();
+    let mut all = format!("preset={}", kept.join(","));
     if !words.split(',').any(|word| word.starts_with("start=")) {
         all += ",start=boot";
     }
@@ -300,6 +309,7 @@ mod tests {
     fn words_for_the_plugin() {
         assert_eq!(plugin_words("a72"), "preset=a72,start=boot");
         assert_eq!(plugin_words("n1,check=1,start=hint"), "preset=n1,check=1,start=hint");
+        assert_eq!(plugin_words("a72,out=/tmp/a,start=hint"), "preset=a72,start=hint");
         assert!(memory("a72", 1 << 30).is_empty());
         let backend = memory("a72,phys=map", 1 << 20);
         assert_eq!(backend[1], "memory-backend-memfd,id=tlb-ram,size=1024K,share=on");
