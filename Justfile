@@ -49,7 +49,7 @@ test *words: (setup words)
     cargo run --quiet --release -p hello --target {{ target }} -- memory=16M "$@"
     cargo run --quiet --release -p ring --target {{ target }} -- memory=64M messages=20000 "$@"
     cargo run --quiet --release -p store --target {{ target }} -- memory=128M cores=2 records=20000 requests=100000 "$@"
-    cargo run --quiet --release -p lab --target {{ target }} -- memory=128M size=1M rounds=1 "$@"
+    cargo run --quiet --release -p lab --target {{ target }} -- memory=128M size=1M rounds=1 pmu cores=1 "$@"
 
 # Boot all machines of docs/machines.md, through U-Boot too, and a Raspberry Pi 4 on its own tree and from its card; fetches what that takes
 test-matrix:

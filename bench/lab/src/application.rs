@@ -1,12 +1,17 @@
+use crate::pmu;
 use ashlar::arch::aarch64::{gate, memory};
 use ashlar::memory::{Mapping, map, usage};
 use ashlar::mm::address::{BLOCK_SIZE, PAGES_PER_SLOT};
 use ashlar::mm::mmu::Mmu;
 use ashlar::{println, thread};
+use core::cell::Cell;
 use core::fmt;
 use core::ops::{Deref, DerefMut, Range};
 use core::time::Duration;
 use workloads::{Failure, OutOfMemory, Plan, PlanError, Platform, Usage, machine, run};
+
+/// What the core's counters counted last.
+type Counts = [Option<(&'static str, u64)>; 3];
 
 /// A mapping whose bytes are at hand without a question whether they may be written.
 pub struct Memory {
@@ -32,7 +37,10 @@ impl DerefMut for Memory {
     }
 }
 
-struct Ashlar;
+struct Ashlar {
+    /// The core's counters count as well.
+    counts: Option<Cell<Counts>>,
+}
 
 impl Platform for Ashlar {
     type Memory = Memory;
@@ -82,12 +90,32 @@ impl Platform for Ashlar {
     fn frequency(&self) -> u64 {
         machine::frequency()
     }
+
+    fn start(&self, tag: u64) {
+        if self.counts.is_some() {
+            pmu::start();
+        }
+        machine::start(tag);
+    }
+
+    fn stop(&self, tag: u64) {
+        machine::report(tag);
+        machine::stop();
+        if let Some(counts) = &self.counts {
+            counts.set(pmu::stop());
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        self.counts.as_ref().map(Cell::get).unwrap_or_default()
+    }
 }
 
 #[derive(Debug)]
 pub enum Error {
     Word(PlanError),
     Failure(Failure),
+    NoCounters,
 }
 
 impl fmt::Display for Error {
@@ -95,6 +123,7 @@ impl fmt::Display for Error {
         match self {
             Error::Word(error) => error.fmt(f),
             Error::Failure(failure) => failure.fmt(f),
+            Error::NoCounters => f.write_str("pmu: this core has no counters, or there is more than one core"),
         }
     }
 }
@@ -102,8 +131,16 @@ impl fmt::Display for Error {
 pub fn main() -> Result<(), Error> {
     let start = machine::counter();
     let mut plan = Plan::default();
+    let mut counts = None;
     for argument in ashlar::args() {
+        if argument.key == "pmu" {
+            if !pmu::is_there() || thread::available_parallelism().get() > 1 {
+                return Err(Error::NoCounters);
+            }
+            counts = Some(Cell::default());
+            continue;
+        }
         plan.word(argument.key, argument.value.unwrap_or("")).map_err(Error::Word)?;
     }
-    run(&Ashlar, &plan, start).map_err(Error::Failure)
+    run(&Ashlar { counts }, &plan, start).map_err(Error::Failure)
 }

@@ -198,6 +198,10 @@ impl<P: Platform> Lab<'_, P> {
         }
         self.platform.stop(tag);
         self.report(name, &mut samples, operations);
+        let all = samples.len() as u64 * operations;
+        for (event, count) in self.platform.counts().into_iter().flatten() {
+            self.figure(format_args!("{name}_{event}"), format_args!("{:.4}", count as f64 / all as f64), event);
+        }
     }
 
     /// Reports the middle one of `samples`, each of `operations`, and what surrounds it.

@@ -60,4 +60,9 @@ pub trait Platform {
         machine::report(tag);
         machine::stop();
     }
+
+    /// What the core itself has counted between the two, by name, where it does.
+    fn counts(&self) -> [Option<(&'static str, u64)>; 3] {
+        [None; 3]
+    }
 }
