@@ -5,11 +5,12 @@
 //! | `tree.rs` | checks the tree, so that the `fdt` crate cannot panic on it |
 //! | `machine.rs` | what a tree says, as plain data |
 //! | `discover.rs`, `properties.rs` | read a tree into that |
-//! | `console.rs` | the PL011 UART below [`crate::console`] |
+//! | `console.rs` | the UART below [`crate::console`]: one of `pl011.rs`, `mini_uart.rs` |
 //! | `interrupts.rs` | the interrupt controller: GICv2, v3 or v4 |
 //! | `cores.rs` | starts cores by PSCI |
 //! | `rtc.rs` | the PL031, which knows the date |
-//! | `power.rs` | the end of the machine: semihosting, or PSCI |
+//! | `power.rs` | the end of the machine: semihosting, PSCI, or a watchdog |
+//! | `raspberry/` | what only a Raspberry Pi 4 has |
 //! | `files.rs` | output files on the host, by semihosting |
 
 pub mod console;

@@ -1,6 +1,6 @@
 //! Armv8-A at EL1, with a Cortex-A72 as the least of what is expected.
 //!
-//! `descriptor` and `syndrome` are pure and exist on the host as well.
+//! `descriptor`, `features` and `syndrome` are pure and exist on the host as well.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -11,7 +11,8 @@
 //! | `gate.rs`, `percore.rs` | application mode and kernel mode |
 //! | `threads.rs`, `switch.s` | threads: their records, their stacks, the switch |
 //! | `secondary.rs`, `interrupts.rs`, `timer.rs` | the other cores; what interrupts them |
-//! | `allocator.rs`, `atomics.rs` | the global allocator; atomic operations beyond exclusives |
+//! | `allocator.rs`, `atomics.rs`, `features.rs` | the global allocator; atomic operations beyond exclusives, where a core has them |
+//! | `cache.rs` | data caches |
 //! | `background.rs` | the thread that works for huge pages |
 //! | `memory.rs`, `mmu.rs`, `descriptor.rs` | the memory manager, its machine |
 //! | `report.rs`, `walk.rs` | crash reports |
