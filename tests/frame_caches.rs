@@ -154,6 +154,25 @@ fn homes_leave_the_queue_before_they_came_to_it() {
     common::set_core(0);
 }
 
+/// Who holds a home's slot never sees it out of the queue while somebody moves it to the queue's end.
+#[cfg(not(target_os = "none"))]
+fn a_home_that_is_requeued_is_deferred_all_the_while() {
+    let frames = setup(&[GIB..GIB + 64 * MIB]);
+    let home = frames.allocate_home(owner(1), 500).unwrap().block;
+    assert!(frames.oldest_deferred().is_some());
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (0..200_000).for_each(|_| frames.requeue(home));
+            is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+            assert!(frames.is_deferred(home));
+        }
+    });
+    frames.check();
+}
+
 fn zeroed_blocks_are_for_those_who_ask() {
     let frames = setup(&[GIB..GIB + 64 * MIB]);
     let empty = frames.statistics();
@@ -390,6 +409,8 @@ ashlar_test::expect!("run memory=900M timeout=300");
 
 ashlar_test::tests! {
     homes_leave_the_queue_before_they_came_to_it,
+    #[cfg(not(target_os = "none"))]
+    a_home_that_is_requeued_is_deferred_all_the_while,
     exhaustion_finds_what_other_cores_cached,
     what_is_freed_ends_a_scarcity,
     #[cfg(not(target_os = "none"))]

@@ -204,8 +204,7 @@ impl Frames {
         self.queue_all();
         let mut pool = self.pool.lock();
         if self.table.known(block).1.deferred.load(Ordering::Relaxed) == QUEUED {
-            pool.dequeue(block);
-            pool.queue(block);
+            pool.move_to_end(block);
         }
     }
 
@@ -324,6 +323,13 @@ impl Pool {
         self.deferred.remove(&mut self.records, block);
         self.table().known(block).1.deferred.store(NOT_DEFERRED, Ordering::Relaxed);
         self.statistics.deferred -= 1;
+    }
+
+    /// Moves a home to the end of the deferred queue. It says that it is queued all the while: who holds its slot looks at that without
+    /// the pool's lock.
+    fn move_to_end(&mut self, block: Block) {
+        self.deferred.remove(&mut self.records, block);
+        self.deferred.push_back(&mut self.records, block);
     }
 
     /// Makes a block in use as a whole, and no home, free: all of it, or all but the pinned frames.
