@@ -163,7 +163,7 @@ fn a_home_that_is_requeued_is_deferred_all_the_while() {
     let is_done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            (0..200_000).for_each(|_| frames.requeue(home));
+            (0..3_000_000).for_each(|_| frames.requeue(home));
             is_done.store(true, std::sync::atomic::Ordering::Relaxed);
         });
         while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
