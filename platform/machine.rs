@@ -425,6 +425,12 @@ impl Machine<'_> {
         self.banks.iter().map(|bank| bank.end - bank.start).sum()
     }
 
+    fn all_memory(&self) -> Result<MemoryMap, MemoryMapFull> {
+        let mut map = MemoryMap::new();
+        self.banks.iter().try_for_each(|bank| map.add(bank.clone()))?;
+        Ok(map)
+    }
+
     /// The RAM to use when it may be `limit` bytes at most: what is in use already, wherever it lies (the image, the tree,
     /// the initrd, and where other cores wait), then the lowest, as with Linux's `mem=`.
     ///
@@ -432,10 +438,7 @@ impl Machine<'_> {
     ///
     /// [`MemoryMapFull`] when that is more pieces than a map holds.
     pub fn ram_within(&self, limit: u64, image: Range<PhysAddr>) -> Result<MemoryMap, MemoryMapFull> {
-        let mut ram = MemoryMap::new();
-        for bank in &self.banks {
-            ram.add(bank.clone())?;
-        }
+        let mut ram = self.all_memory()?;
         if limit >= ram.total() {
             return Ok(ram);
         }
@@ -463,10 +466,7 @@ impl Machine<'_> {
     ///
     /// [`MemoryMapFull`] when reserved ranges cut the banks into more pieces than a map holds.
     pub fn free_memory(&self) -> Result<MemoryMap, MemoryMapFull> {
-        let mut map = MemoryMap::new();
-        for bank in &self.banks {
-            map.add(bank.clone())?;
-        }
+        let mut map = self.all_memory()?;
         for reserved in &self.reserved {
             map.remove(reserved.range.clone())?;
         }

@@ -1,6 +1,7 @@
 //! A PL011 UART (Arm DDI 0183), polled.
 
 use super::console::BAUD;
+use super::raspberry::pins::UART_0;
 use crate::mm::address::PhysAddr;
 use arm_pl011_uart::{DataBits, LineConfig, PL011Registers, Parity, StopBits, UniqueMmioPointer};
 use arrayvec::ArrayVec;
@@ -10,7 +11,7 @@ use core::ptr::NonNull;
 pub const REGISTERS_SIZE: usize = size_of::<PL011Registers>();
 
 /// Where a PL011 may be when the device tree cannot be read: QEMU `virt`, then Raspberry Pi 4. See [`Pl011::probe`].
-pub const KNOWN_BASES: [PhysAddr; 2] = [PhysAddr(0x0900_0000), PhysAddr(0xfe20_1000)];
+pub const KNOWN_BASES: [PhysAddr; 2] = [PhysAddr(0x0900_0000), UART_0];
 
 /// The UART's clock on a Raspberry Pi, which no tree gives: `init_uart_clock` of its firmware, by default.
 const FIRMWARE_CLOCK: u32 = 48_000_000;

@@ -230,8 +230,12 @@ fn one_of<const N: usize>(value: &str, allowed: [&str; N]) -> Option<usize> {
 }
 
 fn count(value: &str) -> Option<usize> {
-    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
-    value.parse().ok().filter(|count| is_number && (1..=512).contains(count))
+    Some(number(value)? as usize).filter(|count| (1..=512).contains(count))
+}
+
+/// Digits, and no sign before them.
+fn number(value: &str) -> Option<u64> {
+    value.parse().ok().filter(|_| value.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Bytes, or with `K`, `M` or `G` after them as many KiB, MiB or GiB.
@@ -244,9 +248,8 @@ fn size(value: &str) -> Option<u64> {
         "G" | "g" => 30,
         _ => return None,
     };
-    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let bytes = digits.parse::<u64>().ok()?.checked_mul(1 << shift)?;
-    Some(bytes).filter(|bytes| is_number && (PAGE_SIZE as u64..=LINEAR_REACH.0).contains(bytes))
+    let bytes = number(digits)?.checked_mul(1 << shift)?;
+    Some(bytes).filter(|bytes| (PAGE_SIZE as u64..=LINEAR_REACH.0).contains(bytes))
 }
 
 /// The words of `text`.

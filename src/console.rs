@@ -59,9 +59,7 @@ pub fn is_installed() -> bool {
 /// others have begun ends here. Called in kernel mode.
 pub fn seize() {
     SEIZED_BY.store(sync::core() + 1, Ordering::Release);
-    if LAST_BYTE.load(Ordering::Relaxed) != b'\n' {
-        with_port(|port| write_to(port, b"\n"));
-    }
+    end_line();
 }
 
 /// Ends the line that others have begun, if there is one: what follows is a line of its own.

@@ -3,7 +3,9 @@
 
 extern crate alloc;
 
-use alloc::boxed::Box;
+#[path = "common/registers.rs"]
+mod registers;
+
 use alloc::string::ToString;
 use ashlar::mm::address::PhysAddr;
 use ashlar::platform::console::{Port, registers};
@@ -12,30 +14,7 @@ use ashlar::platform::raspberry::mailbox::{Board, Mailbox, Message};
 use ashlar::platform::raspberry::pins;
 use ashlar::platform::raspberry::revision::Revision;
 use ashlar::platform::raspberry::watchdog::Watchdog;
-use core::ptr::NonNull;
-
-/// Memory that behaves like registers that remember, never given back.
-struct Registers(NonNull<u32>);
-
-const WORDS: usize = 128;
-
-impl Registers {
-    fn new() -> Self {
-        Self(NonNull::from(Box::leak(Box::new([0u32; WORDS]))).cast())
-    }
-
-    fn get(&self, offset: usize) -> u32 {
-        assert!(offset / 4 < WORDS);
-        // SAFETY: the leaked memory has that many words, and is accessed through pointers alone.
-        unsafe { self.0.add(offset / 4).read_volatile() }
-    }
-
-    fn set(&self, offset: usize, value: u32) {
-        assert!(offset / 4 < WORDS);
-        // SAFETY: as in `get`.
-        unsafe { self.0.add(offset / 4).write_volatile(value) }
-    }
-}
+use registers::Registers;
 
 /// Examples of the documentation's.
 fn revisions_say_board_and_memory() {
@@ -127,7 +106,7 @@ fn a_message_goes_through_the_mailbox() {
     let registers = Registers::new();
     registers.set(0x00, 0xc012_3408);
     // SAFETY: memory behaves like registers that remember.
-    let mut mailbox = unsafe { Mailbox::new(registers.0.cast()) };
+    let mut mailbox = unsafe { Mailbox::new(registers.place()) };
     assert!(mailbox.call(PhysAddr(0x12_3400)));
     assert_eq!(registers.get(0x20), 0xc012_3408);
     registers.set(0x20, 0);
@@ -144,7 +123,7 @@ fn a_silent_firmware_is_given_up() {
         registers.set(0x00, 0xc012_3408);
         registers.set(offset, status);
         // SAFETY: as above.
-        assert!(!unsafe { Mailbox::new(registers.0.cast()) }.call(PhysAddr(0x12_3400)));
+        assert!(!unsafe { Mailbox::new(registers.place()) }.call(PhysAddr(0x12_3400)));
     }
 }
 
@@ -155,7 +134,7 @@ fn a_uart_is_put_on_the_header() {
         (0..6).for_each(|word| registers.set(word * 4, 0x3fff_ffff));
         registers.set(0xe4, u32::MAX);
         // SAFETY: as above.
-        unsafe { pins::put_on_header(registers.0.cast(), kind) };
+        unsafe { pins::put_on_header(registers.place(), kind) };
         let others = 0x3fff_ffff & !(0o77 << 12);
         assert_eq!(registers.get(0x04), others | function << 12 | function << 15);
         let bluetooth = if kind == UartKind::Pl011 { 0x3fff_ffff & !(0o77 << 6) } else { 0x3fff_ffff };
@@ -171,7 +150,7 @@ fn the_watchdog_resets_or_switches_off() {
         registers.set(0x1c, 0x112);
         registers.set(0x20, 0x1001);
         // SAFETY: as above.
-        unsafe { Watchdog::new(registers.0.cast()) }.reset(off);
+        unsafe { Watchdog::new(registers.place()) }.reset(off);
         assert_eq!(registers.get(0x20), status);
         assert_eq!((registers.get(0x24), registers.get(0x1c)), (0x5a00_000a, 0x5a00_0122));
     }
@@ -186,7 +165,7 @@ fn the_mini_uart_is_set_up() {
         registers.set(0x68, 77);
         registers.set(0x04, 0b110);
         // SAFETY: as above.
-        let mut port = unsafe { Port::new(UartKind::Mini, registers.0.cast(), clock) };
+        let mut port = unsafe { Port::new(UartKind::Mini, registers.place(), clock) };
         assert_eq!(registers.get(0x68), rate);
         assert_eq!((registers.get(0x04), registers.get(0x4c), registers.get(0x60)), (0b111, 0b11, 0b11));
         registers.set(0x54, 1 << 5 | 1 << 6);
@@ -206,7 +185,7 @@ fn the_mini_uart_is_drained_when_it_is_idle() {
     let registers = Registers::new();
     registers.set(0x54, 1 << 5);
     // SAFETY: as above.
-    let mut port = unsafe { Port::open(UartKind::Mini, registers.0.cast()) };
+    let mut port = unsafe { Port::open(UartKind::Mini, registers.place()) };
     std::thread::scope(|scope| {
         let drains = scope.spawn(move || port.drain());
         std::thread::sleep(std::time::Duration::from_millis(50));

@@ -12,7 +12,7 @@ use crate::mm::address::{PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::mm::frame::{MemoryMap, MemoryMapFull};
 use crate::platform::console::{self as port, KNOWN_BASES, Pl011, REGISTERS_SIZE};
 use crate::platform::interrupts::{self as controller, InterruptError};
-use crate::platform::machine::{Conduit, Cpu, Machine, MachineError, Reason, Uart, UartKind};
+use crate::platform::machine::{Conduit, Cpu, Machine, MachineError, Reason, UartKind};
 use crate::platform::raspberry::mailbox::{Board, Mailbox, Message};
 use crate::platform::raspberry::pins;
 use crate::platform::tree::{HEADER_SIZE, TreeError, total_size};
@@ -206,11 +206,8 @@ fn ask_board(machine: &Machine<'_>) -> Option<Board> {
 
 fn install_console(machine: &Machine<'_>, board: Option<&Board>) {
     let Some(uart) = &machine.console else { return };
-    let header = match uart {
-        Uart { kind: UartKind::Pl011, base, .. } => *base == PhysAddr(pins::UART_0),
-        Uart { kind: UartKind::Mini, .. } => true,
-    };
-    if let Some(at) = machine.raspberry.pins.filter(|_| header)
+    let has_place = uart.kind == UartKind::Mini || uart.base == pins::UART_0;
+    if let Some(at) = machine.raspberry.pins.filter(|_| has_place)
         && let Some(registers) = map_registers(at..at + PAGE_SIZE as u64)
     {
         // SAFETY: the device tree says that the pins' registers are there; they were mapped for good, and nobody else uses them.

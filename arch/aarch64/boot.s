@@ -323,8 +323,7 @@ entered_at_el3:
 
 // Whether a PL011 is at x1: `eq` if so. Spends x2 to x4.
 is_pl011:
-    mov     x2, #0xfe0
-    add     x2, x1, x2
+    add     x2, x1, #0xfe0
     ldr     w3, [x2]                        // UARTPeriphID0, 1, 2: 0x11, 0x10, and Arm's last four bits
     ldr     w4, [x2, #4]
     bfi     w3, w4, #8, #8

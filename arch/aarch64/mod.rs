@@ -12,7 +12,7 @@
 //! | `threads.rs`, `switch.s` | threads: their records, their stacks, the switch |
 //! | `secondary.rs`, `interrupts.rs`, `timer.rs` | the other cores; what interrupts them |
 //! | `allocator.rs`, `atomics.rs`, `features.rs` | the global allocator; atomic operations beyond exclusives, where a core has them |
-//! | `cache.rs` | data caches |
+//! | `cache.rs` | what caches there are, and memory past them |
 //! | `background.rs` | the thread that works for huge pages |
 //! | `memory.rs`, `mmu.rs`, `descriptor.rs` | the memory manager, its machine |
 //! | `report.rs`, `walk.rs` | crash reports |

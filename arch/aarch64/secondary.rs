@@ -119,7 +119,7 @@ fn write_release(release: PhysAddr, entry: PhysAddr) -> Result<(), LeftOut> {
     unsafe { &*word }.store(entry.0, Ordering::Relaxed);
     // The core reads it with its caches off.
     // SAFETY: the line is mapped, as just seen, and of normal memory.
-    unsafe { cache::clean_and_invalidate(at.0 as usize as *mut u8, 8) };
+    unsafe { cache::clean_and_invalidate(word.cast_mut().cast(), 8) };
     aarch64_cpu::asm::sev();
     Ok(())
 }

@@ -110,21 +110,26 @@ impl Message {
             return None;
         }
         let mut at = 2;
-        let mut answers = QUESTIONS.map(|(_, bytes, _)| {
+        let answers = QUESTIONS.map(|(_, bytes, _)| {
             let start = at + 3;
             at = start + bytes as usize / 4;
             let is_answered = self.0[start - 1] == ANSWERED | bytes;
             is_answered.then(|| (self.0[start], self.0[at - 1]))
         });
         // Of what the firmware does not know it says 0.
-        let mut number = |question: usize| answers[question].take().map(|(_, last)| last).filter(|last| *last != 0);
-        let (firmware, revision) = (number(0), number(1).map(Revision));
-        let (clocks, temperature) = ([number(4), number(5), number(6)], number(7));
-        let mut memory = |question: usize| {
-            let (start, size) = answers[question].take()?;
+        let number = |question: usize| answers[question].map(|(_, last)| last).filter(|last| *last != 0);
+        let memory = |question: usize| {
+            let (start, size) = answers[question]?;
             Some(start..start.checked_add(size)?).filter(|range| !range.is_empty())
         };
-        Some(Board { firmware, revision, memory: memory(2), videocore: memory(3), clocks, temperature })
+        Some(Board {
+            firmware: number(0),
+            revision: number(1).map(Revision),
+            memory: memory(2),
+            videocore: memory(3),
+            clocks: [4, 5, 6].map(number),
+            temperature: number(7),
+        })
     }
 
     /// Changes the message as the firmware would: for tests.
@@ -139,7 +144,7 @@ impl Default for Message {
     }
 }
 
-/// One line for each kind of thing, as the banner has them.
+/// One line, as the banner has it.
 impl fmt::Display for Board {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.revision {

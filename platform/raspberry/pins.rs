@@ -1,7 +1,8 @@
 //! The functions of the pins (BCM2711 ARM Peripherals, 5.2 and 5.3): the console's UART on the header, whatever else the firmware had on
 //! its pins or the UART elsewhere.
 
-use super::super::machine::UartKind;
+use crate::mm::address::PhysAddr;
+use crate::platform::machine::UartKind;
 use core::ptr::NonNull;
 use safe_mmio::fields::ReadPureWrite;
 use safe_mmio::{UniqueMmioPointer, field};
@@ -30,7 +31,7 @@ const HEADER: [u32; 2] = [14, 15];
 const BLUETOOTH: [u32; 2] = [32, 33];
 
 /// Where UART 0 is; the other PL011s have other pins.
-pub const UART_0: u64 = 0xfe20_1000;
+pub const UART_0: PhysAddr = PhysAddr(0xfe20_1000);
 
 /// Puts a UART on the header: UART 0, or the mini UART.
 ///
