@@ -11,8 +11,6 @@ mod faults;
 #[cfg(target_os = "none")]
 mod lookup;
 #[cfg(target_os = "none")]
-mod marker;
-#[cfg(target_os = "none")]
 mod parallel;
 #[cfg(target_os = "none")]
 mod ranges;

@@ -2,13 +2,14 @@
 //! and theory has numbers for it. And a descriptor that changes without an invalidation, which the model has to notice.
 
 use crate::faults::{set_policy, touch};
-use crate::marker;
-use ashlar::arch::aarch64::{gate, layout, memory, walk};
-use ashlar::memory::{Access, HugePolicy, Mapping, PhysAddr, VirtAddr, map};
+use ashlar::arch::aarch64::{descriptor, gate, layout, memory, walk};
+use ashlar::memory::{Access, HugePolicy, Mapping, VirtAddr, map};
 use ashlar::mm::address::{BLOCK_SIZE, PAGE_SIZE};
 use ashlar::mm::huge::{Enabled, FaultMode};
+use ashlar::mm::mmu::{Entry, Level};
 use ashlar::println;
 use core::ptr::{with_exposed_provenance, with_exposed_provenance_mut};
+use workloads::machine;
 
 const LENGTH: usize = 64 << 20;
 const READS: u64 = 4_000_000;
@@ -53,7 +54,12 @@ fn count(name: &str, memory: &Mapping) {
         groups += region.groups >> 10;
     }
     println!("  {name}: {present} KiB, {blocks} of them in blocks, {groups} in groups; {READS} reads");
-    marker::phase(name, || random_reads(memory.as_slice()));
+    // Up to 8 letters, the first in the lowest byte.
+    assert!(name.len() <= 8);
+    let tag = name.bytes().rev().fold(0, |tag, letter| tag << 8 | u64::from(letter));
+    machine::start(tag);
+    random_reads(memory.as_slice());
+    machine::report(tag);
 }
 
 fn random_reads(memory: &[u8]) {
@@ -76,8 +82,8 @@ pub fn stale() {
     let (first, second) = (memory.start(), memory.start() + PAGE_SIZE as u64);
     let [_, Some((_, table)), Some((_, leaf))] = walk::walk(first).steps else { panic!("a page") };
     let Some((_, other)) = walk::walk(second).steps[2] else { panic!("a page") };
-    let table = PhysAddr(table & ((1 << 48) - 1) & !(PAGE_SIZE as u64 - 1));
-    let descriptor = layout::linear(table + (first.0 >> 12 & 511) * 8).0 as usize;
+    let Entry::Table(table) = descriptor::decode(table, Level::Two) else { panic!("a page") };
+    let descriptor = layout::linear(table.start() + Level::Three.index(first.page()) as u64 * 8).0 as usize;
     let read = |at: VirtAddr| {
         // SAFETY: the page is mapped, whichever frame it leads to.
         unsafe { with_exposed_provenance::<u8>(at.0 as usize).read_volatile() }

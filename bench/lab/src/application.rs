@@ -4,14 +4,10 @@ use ashlar::memory::{Mapping, map, usage};
 use ashlar::mm::address::{BLOCK_SIZE, PAGES_PER_SLOT};
 use ashlar::mm::mmu::Mmu;
 use ashlar::{println, thread};
-use core::cell::Cell;
 use core::fmt;
 use core::ops::{Deref, DerefMut, Range};
 use core::time::Duration;
-use workloads::{Failure, OutOfMemory, Plan, PlanError, Platform, Usage, machine, run};
-
-/// What the core's counters counted last.
-type Counts = [Option<(&'static str, u64)>; 3];
+use workloads::{Counts, Failure, OutOfMemory, Plan, PlanError, Platform, Usage, machine, run};
 
 /// A mapping whose bytes are at hand without a question whether they may be written.
 pub struct Memory {
@@ -39,7 +35,7 @@ impl DerefMut for Memory {
 
 struct Ashlar {
     /// The core's counters count as well.
-    counts: Option<Cell<Counts>>,
+    counts: bool,
 }
 
 impl Platform for Ashlar {
@@ -92,22 +88,16 @@ impl Platform for Ashlar {
     }
 
     fn start(&self, tag: u64) {
-        if self.counts.is_some() {
+        if self.counts {
             pmu::start();
         }
         machine::start(tag);
     }
 
-    fn stop(&self, tag: u64) {
+    fn stop(&self, tag: u64) -> Counts {
         machine::report(tag);
-        machine::stop();
-        if let Some(counts) = &self.counts {
-            counts.set(pmu::stop());
-        }
-    }
-
-    fn counts(&self) -> Counts {
-        self.counts.as_ref().map(Cell::get).unwrap_or_default()
+        machine::stop(tag);
+        if self.counts { pmu::stop() } else { Counts::default() }
     }
 }
 
@@ -131,13 +121,13 @@ impl fmt::Display for Error {
 pub fn main() -> Result<(), Error> {
     let start = machine::counter();
     let mut plan = Plan::default();
-    let mut counts = None;
+    let mut counts = false;
     for argument in ashlar::args() {
         if argument.key == "pmu" {
             if !pmu::is_there() || thread::available_parallelism().get() > 1 {
                 return Err(Error::NoCounters);
             }
-            counts = Some(Cell::default());
+            counts = true;
             continue;
         }
         plan.word(argument.key, argument.value.unwrap_or("")).map_err(Error::Word)?;

@@ -2,6 +2,7 @@
 //! the core's: a run with `pmu` keeps to one core.
 
 use core::arch::asm;
+use workloads::Counts;
 
 /// Events by number (Arm ARM D13.12.2), and the figures' names of them.
 const EVENTS: [(u32, &str); 2] = [(0x05, "l1d_tlb_refills"), (0x08, "retired")];
@@ -46,7 +47,7 @@ pub fn start() {
 }
 
 /// Counts no more; what was counted, of what the core can. The events' counters have 32 bits, and say nothing of more.
-pub fn stop() -> [Option<(&'static str, u64)>; 3] {
+pub fn stop() -> Counts {
     synchronize();
     write!("pmcr_el0", LONG_CYCLES);
     synchronize();

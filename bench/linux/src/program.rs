@@ -3,7 +3,7 @@ use core::ffi::{CStr, c_char};
 use core::fmt::{self, Write};
 use core::ops::{Deref, DerefMut, Range};
 use core::panic::PanicInfo;
-use workloads::{OutOfMemory, Plan, Platform, Usage, machine, run};
+use workloads::{KEYS, OutOfMemory, Plan, Platform, Usage, machine, run};
 
 const PAGES: &str = "/sys/kernel/mm/transparent_hugepage";
 
@@ -126,7 +126,7 @@ impl Platform for Linux {
 }
 
 /// Sets `file` of those for huge pages.
-fn set(file: &str, value: &str) -> Result<(), Errno> {
+fn set(file: impl fmt::Display, value: &str) -> Result<(), Errno> {
     let mut path = Line { bytes: [0; 2048], length: 0 };
     let _ = write!(path, "{PAGES}/{file}\0");
     let path = CStr::from_bytes_with_nul(&path.bytes[..path.length]).expect("no other zero");
@@ -158,16 +158,12 @@ pub unsafe extern "C" fn start(stack: *const usize) -> ! {
                 set("enabled", value)
             }
             "use_zero_page" => set(key, value),
-            "mthp" => {
-                let mut file = Line { bytes: [0; 2048], length: 0 };
-                let _ = write!(file, "hugepages-{value}kB/enabled");
-                set(core::str::from_utf8(&file.bytes[..file.length]).unwrap_or(""), "always")
-            }
+            "mthp" => set(format_args!("hugepages-{value}kB/enabled"), "always"),
             "settle" => {
                 settle = value.parse().unwrap_or(0);
                 Ok(())
             }
-            "part" | "size" | "reach" | "rounds" => {
+            key if KEYS.contains(&key) => {
                 plan.word(key, value).unwrap_or_else(|error| end(format_args!("{error}")));
                 Ok(())
             }

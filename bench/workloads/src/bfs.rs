@@ -129,19 +129,16 @@ pub fn run<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
     let scale = (lab.plan.size / VERTEX).ilog2().min(LARGEST);
     let vertices = 1_usize << scale;
     let name = Name::new("bfs", vertices * VERTEX);
-    let map = |bytes: usize| lab.platform.map(bytes.next_multiple_of(4096));
-    let (mut list, mut starts) = (map(vertices * EDGES * 8)?, map((vertices + 1) * 4)?);
-    let (mut neighbours, mut parents) = (map(vertices * EDGES * 8)?, map(vertices * 4)?);
-    let (mut queue, mut levels) = (map(vertices * 4)?, map(vertices * 4)?);
+    let (mut list, mut starts) = (lab.map(vertices * EDGES * 8)?, lab.map((vertices + 1) * 4)?);
+    let (mut neighbours, mut parents) = (lab.map(vertices * EDGES * 8)?, lab.map(vertices * 4)?);
+    let (mut queue, mut levels) = (lab.map(vertices * 4)?, lab.map(vertices * 4)?);
     let edges: &mut [Edge] = bytemuck::cast_slice_mut(&mut list);
     let mut random = Random::new(8);
     edges.iter_mut().for_each(|place| *place = edge(&mut random, scale));
 
-    let mut graph = None;
     let starts = &mut bytemuck::cast_slice_mut(&mut starts)[..vertices + 1];
     let neighbours = bytemuck::cast_slice_mut(&mut neighbours);
-    let ticks = lab.time(|| graph = Some(Graph::new(starts, neighbours, edges)));
-    let Some(graph) = graph else { return Ok(()) };
+    let (graph, ticks) = lab.time(|| Graph::new(starts, neighbours, edges));
     lab.once(name.part("setup"), ticks, 1);
     let [parents, queue, levels] = [&mut parents, &mut queue, &mut levels]
         .map(|memory| &mut bytemuck::cast_slice_mut::<u8, u32>(memory)[..vertices]);

@@ -76,9 +76,9 @@ pub fn run<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
     let keys = lab.plan.size / size_of::<u64>();
     let name = Name::new("btree", lab.plan.size);
     let starts = levels(keys);
-    let mut memory = lab.platform.map((starts[starts.len() - 1] * KEYS * 8).next_multiple_of(4096))?;
+    let mut memory = lab.map(starts[starts.len() - 1] * KEYS * 8)?;
     let nodes: &mut [[u64; KEYS]] = bytemuck::cast_slice_mut(&mut memory);
-    let ticks = lab.time(|| build(nodes, keys, &starts));
+    let ((), ticks) = lab.time(|| build(nodes, keys, &starts));
     lab.once(name.part("setup"), ticks, 1);
     let limit = keys * SPREAD as usize;
     let mut random = Random::new(5);

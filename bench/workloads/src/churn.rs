@@ -3,13 +3,12 @@
 //! goes.
 
 use crate::lab::{Failure, Lab, Name, verify};
-use crate::platform::{Platform, Usage};
+use crate::platform::{PAGE, Platform, Usage};
 use crate::random::{Random, mix};
 use core::mem::take;
 
 /// What sizes are multiples of.
 const UNIT: usize = 1 << 10;
-const PAGE: usize = 4 << 10;
 /// Units that a class takes at once.
 const CHUNK: u32 = 64;
 /// An object of class `n` is of `1 << n` units.
@@ -62,15 +61,15 @@ struct Heap<'a, P: Platform> {
 }
 
 impl<'a, P: Platform> Heap<'a, P> {
-    fn new(platform: &'a P, bytes: usize) -> Result<Self, Failure> {
+    fn new(lab: &Lab<'a, P>, bytes: usize) -> Result<Self, Failure> {
         Ok(Heap {
-            platform,
-            memory: platform.map(bytes)?,
+            platform: lab.platform,
+            memory: lab.map(bytes)?,
             classes: [Class { free: NONE, rest: 0, end: 0 }; CLASSES],
             next: 0,
-            links: platform.map((bytes / UNIT * 4).next_multiple_of(PAGE))?,
-            used: platform.map((bytes / PAGE).next_multiple_of(PAGE))?,
-            touched: platform.map((bytes / PAGE).next_multiple_of(PAGE))?,
+            links: lab.map(bytes / UNIT * 4)?,
+            used: lab.map(bytes / PAGE)?,
+            touched: lab.map(bytes / PAGE)?,
         })
     }
 
@@ -187,7 +186,7 @@ pub fn run<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
     let name = Name::new("churn", bytes);
     let before = lab.platform.usage();
     let mut owner = Owner {
-        heap: Heap::new(lab.platform, bytes)?,
+        heap: Heap::new(lab, bytes)?,
         list: lab.platform.map(bytes / UNIT * 4)?,
         count: 0,
         bytes: 0,
@@ -198,20 +197,17 @@ pub fn run<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
         lab.figure(format_args!("{}_{of}_pct", name.part(part)), format_args!("{percent:.1}"), "percent");
     };
 
-    let mut filled = 0;
-    let ticks = lab.time(|| filled = owner.fill());
+    let (filled, ticks) = lab.time(|| owner.fill());
     lab.once(name.part("fill"), ticks, filled as u64);
     // Shrinking and filling again, as one; then once more, step by step.
     let whole = owner.count;
     for step_by_step in [false, true] {
-        let mut freed = None;
-        let freeing = lab.time(|| freed = owner.shrink(whole / 5));
+        let (freed, freeing) = lab.time(|| owner.shrink(whole / 5));
         let freed = freed.ok_or(Failure::Wrong("an object's stamps"))?;
-        let mut given = 0;
-        let purging = lab.time(|| given = owner.heap.purge());
+        let (given, purging) = lab.time(|| owner.heap.purge());
         let shrunk = lab.platform.usage();
         let live = owner.bytes;
-        let filling = lab.time(|| filled = owner.fill());
+        let (filled, filling) = lab.time(|| owner.fill());
         if step_by_step {
             lab.once(name.part("free"), freeing, freed as u64);
             lab.once(name.part("purge"), purging, given as u64);

@@ -1,13 +1,11 @@
 //! First touches: of everything, and one by one.
 
 use crate::lab::{Failure, Lab, Name, verify};
-use crate::platform::Platform;
+use crate::platform::{PAGE, Platform};
 use core::hint::black_box;
 
-const PAGE: usize = 4096;
-
 /// Stores a byte in every page.
-fn touch(memory: &mut [u8]) {
+pub fn touch(memory: &mut [u8]) {
     memory.iter_mut().step_by(PAGE).for_each(|byte| *black_box(byte) = 1);
 }
 
@@ -23,7 +21,7 @@ pub fn populate<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
     let name = Name::new("populate", bytes);
     let before = lab.platform.usage();
     let mut memory = lab.platform.map(bytes)?;
-    let ticks = lab.time(|| touch(&mut memory));
+    let ((), ticks) = lab.time(|| touch(&mut memory));
     lab.once(name, ticks, 1);
     if let Some(zeroing) = lab.platform.zeroing(bytes) {
         lab.once(name.part("zeroing"), zeroing, 1);
@@ -32,13 +30,13 @@ pub fn populate<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
     let in_blocks = (lab.platform.usage().in_blocks.saturating_sub(before.in_blocks)) as f64 * 100.0 / bytes as f64;
     lab.figure(name.part("in_blocks_pct"), format_args!("{in_blocks:.1}"), "percent");
     verify(is_touched(&memory), "a page")?;
-    let ticks = lab.time(|| drop(memory));
+    let ((), ticks) = lab.time(|| drop(memory));
     lab.once(name.part("unmap"), ticks, 1);
 
     lab.rest();
     let some = lab.plan.size / 2;
     let mut memory = lab.platform.map(some)?;
-    let ticks = lab.time(|| touch(&mut memory));
+    let ((), ticks) = lab.time(|| touch(&mut memory));
     lab.once(Name::new("populate", some).part("rested"), ticks, 1);
     verify(is_touched(&memory), "a page of the pool's")
 }
@@ -47,7 +45,7 @@ pub fn populate<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
 pub fn latency<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
     let bytes = lab.plan.size;
     let pages = bytes / PAGE;
-    let mut times = lab.platform.map((pages * 8).next_multiple_of(PAGE))?;
+    let mut times = lab.map(pages * 8)?;
     let samples: &mut [u64] = &mut bytemuck::cast_slice_mut(&mut times)[..pages];
     for (workload, step) in [("latency", 1), ("latency_random", 0x9e37_79b1)] {
         let name = Name::new(workload, bytes);

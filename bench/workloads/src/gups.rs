@@ -55,7 +55,7 @@ pub fn run<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
     let name = Name::new("gups", lab.plan.size);
     let mut memory = lab.platform.map(lab.plan.size)?;
     let table: &mut [u64] = bytemuck::cast_slice_mut(&mut memory);
-    let setup = lab.time(|| table.iter_mut().zip(0..).for_each(|(word, number)| *word = number));
+    let ((), setup) = lab.time(|| table.iter_mut().zip(0..).for_each(|(word, number)| *word = number));
     lab.once(name.part("setup"), setup, 1);
     let updates = MOST.min(4 * table.len() / lab.plan.rounds);
     let (mut number, mut samples) = (start(FIRST), 0);

@@ -74,7 +74,7 @@ pub fn run<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
 
     let mut memory = lab.platform.map(bytes)?;
     let table: &mut [Tuple] = bytemuck::cast_slice_mut(&mut memory);
-    let ticks = lab.time(|| build(table, tuples));
+    let ((), ticks) = lab.time(|| build(table, tuples));
     lab.once(name.part("build"), ticks, tuples.len() as u64);
     let some = keys.len() / 4;
     let mut quarters = keys.chunks_exact(some).cycle();

@@ -1,7 +1,7 @@
 //! The harness: names, samples, and the lines that are made of them.
 
 use crate::plan::{MOST_ROUNDS, Plan};
-use crate::platform::{OutOfMemory, Platform};
+use crate::platform::{OutOfMemory, PAGE, Platform};
 use crate::{bfs, btree, chase, churn, faults, gups, join, spmv, triad};
 use arrayvec::ArrayVec;
 use core::fmt;
@@ -125,13 +125,18 @@ pub struct Lab<'a, P> {
 }
 
 impl<P: Platform> Lab<'_, P> {
-    /// Ticks that `work` takes, those of taking the time left out.
+    /// Ticks that `work` takes, those of taking the time left out, after what comes of it.
     #[inline]
-    pub fn time(&self, work: impl FnOnce()) -> u64 {
+    pub fn time<R>(&self, work: impl FnOnce() -> R) -> (R, u64) {
         let empty = self.nothing();
         let start = self.platform.now();
-        work();
-        (self.platform.now() - start).saturating_sub(empty)
+        let result = work();
+        (result, (self.platform.now() - start).saturating_sub(empty))
+    }
+
+    /// Maps `bytes`, and what is left of the last page.
+    pub fn map(&self, bytes: usize) -> Result<P::Memory, OutOfMemory> {
+        self.platform.map(bytes.next_multiple_of(PAGE))
     }
 
     /// Leaves the system alone.
@@ -174,7 +179,7 @@ impl<P: Platform> Lab<'_, P> {
     /// Unmaps a block, so that something is invalidated.
     fn invalidate(&self) {
         if let Ok(mut memory) = self.platform.map(BLOCK) {
-            memory.iter_mut().step_by(4096).for_each(|byte| *black_box(byte) = 1);
+            faults::touch(&mut memory);
         }
     }
 
@@ -196,10 +201,10 @@ impl<P: Platform> Lab<'_, P> {
             work();
             samples.push(self.platform.now() - start);
         }
-        self.platform.stop(tag);
+        let counts = self.platform.stop(tag);
         self.report(name, &mut samples, operations);
         let all = samples.len() as u64 * operations;
-        for (event, count) in self.platform.counts().into_iter().flatten() {
+        for (event, count) in counts.into_iter().flatten() {
             self.figure(format_args!("{name}_{event}"), format_args!("{:.4}", count as f64 / all as f64), event);
         }
     }

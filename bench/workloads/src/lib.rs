@@ -37,5 +37,5 @@ mod spmv;
 mod triad;
 
 pub use lab::{Failure, run};
-pub use plan::{Plan, PlanError};
-pub use platform::{OutOfMemory, Platform, Usage};
+pub use plan::{KEYS, Plan, PlanError};
+pub use platform::{Counts, OutOfMemory, Platform, Usage};

@@ -48,12 +48,6 @@ marker!(
 );
 marker!(
     /// Counts no more.
-    stop_at,
+    stop,
     "0x72"
 );
-
-/// Counts no more.
-#[inline]
-pub fn stop() {
-    stop_at(0);
-}

@@ -6,6 +6,9 @@ use core::fmt;
 /// Rounds at most.
 pub const MOST_ROUNDS: usize = 64;
 
+/// The words' keys.
+pub const KEYS: [&str; 4] = ["part", "size", "reach", "rounds"];
+
 /// What is to be run, in the words that all systems take.
 #[derive(Clone, Debug)]
 pub struct Plan {

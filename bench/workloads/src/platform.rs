@@ -4,6 +4,9 @@ use crate::machine;
 use core::fmt;
 use core::ops::{DerefMut, Range};
 
+/// What is mapped and touched at least, in bytes.
+pub const PAGE: usize = 4096;
+
 /// There is no memory to map.
 #[derive(Clone, Copy, Debug)]
 pub struct OutOfMemory;
@@ -16,6 +19,9 @@ pub struct Usage {
     /// Of it, in blocks.
     pub in_blocks: usize,
 }
+
+/// What the core itself has counted, by name, where it does.
+pub type Counts = [Option<(&'static str, u64)>; 3];
 
 /// A system that runs workloads.
 pub trait Platform {
@@ -55,14 +61,10 @@ pub trait Platform {
         machine::start(tag);
     }
 
-    /// Has the observer report what was counted, and count no more.
-    fn stop(&self, tag: u64) {
+    /// Has the observer report what was counted, and count no more. Returns what the core counted.
+    fn stop(&self, tag: u64) -> Counts {
         machine::report(tag);
-        machine::stop();
-    }
-
-    /// What the core itself has counted between the two, by name, where it does.
-    fn counts(&self) -> [Option<(&'static str, u64)>; 3] {
-        [None; 3]
+        machine::stop(tag);
+        Counts::default()
     }
 }

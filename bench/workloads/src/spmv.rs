@@ -51,9 +51,8 @@ fn multiply(matrix: &Matrix<'_>, vector: &[f64], product: &mut [f64]) {
 pub fn run<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
     let rows = lab.plan.size / ROW;
     let name = Name::new("spmv", lab.plan.size);
-    let map = |bytes: usize| lab.platform.map(bytes.next_multiple_of(4096));
-    let (mut starts, mut columns) = (map((rows + 1) * 4)?, map(rows * FILLED * 4)?);
-    let (mut values, mut vector, mut product) = (map(rows * FILLED * 8)?, map(rows * 8)?, map(rows * 8)?);
+    let (mut starts, mut columns) = (lab.map((rows + 1) * 4)?, lab.map(rows * FILLED * 4)?);
+    let (mut values, mut vector, mut product) = (lab.map(rows * FILLED * 8)?, lab.map(rows * 8)?, lab.map(rows * 8)?);
     let mut matrix = Matrix {
         starts: bytemuck::cast_slice_mut(&mut starts),
         columns: bytemuck::cast_slice_mut(&mut columns),
@@ -61,7 +60,7 @@ pub fn run<P: Platform>(lab: &Lab<'_, P>) -> Result<(), Failure> {
     };
     let vector: &mut [f64] = bytemuck::cast_slice_mut(&mut vector);
     let product: &mut [f64] = &mut bytemuck::cast_slice_mut(&mut product)[..rows];
-    let ticks = lab.time(|| {
+    let ((), ticks) = lab.time(|| {
         fill(&mut matrix, rows);
         vector.iter_mut().zip(0..).for_each(|(value, column)| *value = place(column));
     });

@@ -21,11 +21,17 @@ pub fn measure() -> Result<Vec<(String, f64)>> {
 
 /// What the benchmark measures from inside.
 fn inside(words: &[&str]) -> Result<Vec<(String, f64)>> {
-    let output = boot("bench", words)?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "the benchmark ended with {}:\n{text}", output.status);
+    let text = bench(words)?;
     println!("{text}");
     Ok(figures_in(&text))
+}
+
+/// What the benchmark prints.
+fn bench(words: &[&str]) -> Result<String> {
+    let output = boot("bench", words)?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "the benchmark with {words:?} ended with {}:\n{text}", output.status);
+    Ok(text)
 }
 
 fn figures_in(text: &str) -> Vec<(String, f64)> {
@@ -39,9 +45,7 @@ fn figures_in(text: &str) -> Vec<(String, f64)> {
 /// What it takes to come to the application in the RAM of `machine`: milliseconds from reset, a nanosecond being an instruction, and KiB of
 /// tables for the linear map and of the frames' records.
 fn start(name: &str, machine: &[&str]) -> Result<[(String, f64); 3]> {
-    let output = boot("bench", &[&["icount=on", "part=boot"], machine].concat())?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "the benchmark with {machine:?} ended with {}:\n{text}", output.status);
+    let text = bench(&[&["icount=on", "part=boot"], machine].concat())?;
     let found = figures_in(&text);
     let figure = |wanted: &str| {
         let value = found.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);

@@ -16,7 +16,8 @@ fn main() -> Result<()> {
         .iter()
         .map(|figure| {
             let value = measured.iter().find(|(name, _)| name == figure.name).map(|&(_, value)| value);
-            Row::new(figure, value.with_context(|| format!("no figure {} was measured", figure.name))?)
+            let value = value.with_context(|| format!("no figure {} was measured", figure.name))?;
+            Ok(Row::new(figure, value))
         })
         .collect::<Result<_>>()?;
     table::print(&rows);

@@ -1,9 +1,9 @@
 //! Single parts of `bench`, which measures the memory manager from inside.
 
-use crate::guest::TARGET;
+use crate::guest::cargo_run;
 use crate::output::Output;
 use anyhow::{Context, Result, ensure};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// What is booted: a part, and the kernel's words.
 #[derive(Clone, Copy)]
@@ -20,8 +20,8 @@ impl Part<'_> {
 
     /// Boots it, on the machine that `machine` says; returns what it printed.
     pub fn boot(&self, machine: &[&str]) -> Result<String> {
-        let output = Command::new("cargo")
-            .args(["run", "--quiet", "--release", "--target", TARGET, "-p", "bench", "--", "memory=1G", "timeout=600"])
+        let output = cargo_run("bench")
+            .args(["memory=1G", "timeout=600"])
             .args(machine)
             .args(self.words)
             .arg(format!("part={}", self.name))

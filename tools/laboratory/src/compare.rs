@@ -53,7 +53,7 @@ pub fn run(words: Vec<String>) -> Result<()> {
     guest::build_ashlar("lab")?;
     let run = |system: &System, measure| -> Result<Output> {
         let run = Run { system, measure, memory: "1G", workload: words.workload.clone(), observer: None };
-        Ok(Output::read(&run.run(Some(&peer))?, measure == Measure::Wall))
+        Ok(run.run(Some(&peer))?.output)
     };
     let zeroing = kernel::zeroing_instructions(&std::fs::read(&peer.kernel)?);
 

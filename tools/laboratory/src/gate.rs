@@ -4,19 +4,19 @@
 //! both; with others there is nothing to fail by, and they are only told.
 
 use crate::bench::Part;
-use crate::guest::{self, Measure, Run, WALKED};
-use crate::output::Output;
-use crate::versions::Versions;
-use crate::{exact, walks};
+use crate::guest::{self, Done, Measure, Run, WALKED};
+use crate::{exact, versions};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 
 const BASELINE: &str = "tools/laboratory/baseline.json";
 /// How much more is no failure, in percent: a compiler inlines otherwise when its input is moved about.
 const SLACK: f64 = 3.0;
 /// … and how many more, of what is counted in few: walks; instructions of a single touch, of which a tick more or less is one.
-const FEW: [f64; 2] = [2.0, 1.0];
+const FEW_WALKS: f64 = 2.0;
+const FEW_INSTRUCTIONS: f64 = 1.0;
 const WALKS: &str = "_walks";
 
 /// Figures by name.
@@ -34,25 +34,22 @@ fn measure() -> Result<Figures> {
     }
     let plugin = guest::build_observer()?;
     std::fs::create_dir_all("target/tlb")?;
-    let file = PathBuf::from("target/tlb/gate.jsonl");
     let jobs: Vec<Option<&str>> = [None].into_iter().chain(PARTS.iter().map(|&part| Some(part))).collect();
     let all = exact::run(&jobs, |job| match job {
-        Some(name) => Ok((Part { name, words: &[] }.exact()?, Vec::new())),
+        Some(name) => Ok(Done { output: Part { name, words: &[] }.exact()?, phases: Vec::new() }),
         None => {
             let run = Run {
                 system: &WALKED[0],
                 measure: Measure::Exact,
                 memory: "512M",
                 workload: WORKLOAD.map(String::from).into(),
-                observer: Some((plugin.clone(), file.clone())),
+                observer: Some((plugin.clone(), PathBuf::from("target/tlb/gate.jsonl"))),
             };
-            let output = Output::read(&run.run(None)?, false);
-            let phases = walks::read(&file, run.system.name, &output)?;
-            Ok((output, phases))
+            run.run(None)
         }
     })?;
     let mut figures = Figures::new();
-    for (output, phases) in all {
+    for Done { output, phases } in all {
         let counted = output.figures.into_iter().filter(|(_, value)| value.unit == "instructions");
         for (name, value) in counted {
             // The start is everybody's: that of the workloads is kept, which come first.
@@ -66,7 +63,7 @@ fn measure() -> Result<Figures> {
 fn load() -> Result<Baseline> {
     match std::fs::read_to_string(BASELINE) {
         Ok(text) => serde_json::from_str(&text).context(BASELINE),
-        Err(_) if !Path::new(BASELINE).exists() => Ok(Baseline::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Baseline::new()),
         Err(error) => Err(error).context(BASELINE),
     }
 }
@@ -86,7 +83,7 @@ enum Verdict {
 fn judge(name: &str, before: Option<f64>, now: Option<f64>) -> Verdict {
     let Some(now) = now else { return Verdict::Missing };
     let Some(before) = before else { return Verdict::New };
-    let few = FEW[usize::from(!name.ends_with(WALKS))];
+    let few = if name.ends_with(WALKS) { FEW_WALKS } else { FEW_INSTRUCTIONS };
     let slack = (before * SLACK / 100.0).max(few);
     match now - before {
         0.0 => Verdict::Same,
@@ -118,7 +115,7 @@ fn tell(before: &Figures, now: &Figures) -> usize {
 
 /// Fails if a figure is worse than the baseline of these versions.
 pub fn compare() -> Result<()> {
-    let (key, now) = (Versions::read(None).key(), measure()?);
+    let (key, now) = (versions::key(), measure()?);
     let baseline = load()?;
     if let Some(before) = baseline.get(&key) {
         match tell(before, &now) {
@@ -137,7 +134,7 @@ pub fn compare() -> Result<()> {
 
 /// Makes what is measured the baseline of these versions.
 pub fn accept() -> Result<()> {
-    let (key, now) = (Versions::read(None).key(), measure()?);
+    let (key, now) = (versions::key(), measure()?);
     let mut baseline = load()?;
     tell(baseline.get(&key).unwrap_or(&Figures::new()), &now);
     baseline.insert(key, now);

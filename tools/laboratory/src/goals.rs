@@ -39,14 +39,13 @@ impl Goal {
 
 /// Ashlar's, as it comes and with whole blocks at once.
 const MODES: [(&str, &str); 2] = [("", FIRST), ("_eager", "eager")];
-/// Figures in which Linux with huge pages is to need so many times as many instructions.
-const TIMES: [(&str, &str, f64); 3] = [
-    ("populate_256m", "populate_256m", 2.0),
-    ("populate_256m_beyond_zeroing", "populate_256m_beyond_zeroing", 10.0),
-    POOL,
+/// Figures, each so many times, in which Linux with huge pages is to need so many times as many instructions.
+const TIMES: [(&str, &str, u32, f64); 3] = [
+    ("populate_256m", "populate_256m", 1, 2.0),
+    ("populate_256m_beyond_zeroing", "populate_256m_beyond_zeroing", 1, 10.0),
+    // An eighth of it: what a pool in 1 GiB has room for, and some more.
+    ("populate_256m_pool", "populate_32m_rested", 8, 20.0),
 ];
-/// An eighth of it: what a pool in 1 GiB has room for, and some more.
-const POOL: (&str, &str, f64) = ("populate_256m_pool", "populate_32m_rested", 20.0);
 /// Whose walks count.
 const WALKED: [&str; 3] = ["gups", "join", "btree"];
 /// What a map that is made of blocks at the start is ahead by, at most.
@@ -59,12 +58,12 @@ pub fn judge(faults: &Table, walks: &[Phase]) -> Vec<Goal> {
         let how = format!("reset to the application's first instruction, {PEER} to {FIRST}");
         goals.push(Goal::new("boot_ratio_linux".into(), [peer, own], Bound::AtLeast(100.0), how));
     }
-    for (name, figure, least) in TIMES {
-        let scale = if figure == POOL.1 { 8.0 } else { 1.0 };
+    for (name, figure, scale, least) in TIMES {
         for (suffix, system) in MODES {
-            let [peer, own] = [PEER, system].map(|system| faults.value(figure, system).map(|value| value * scale));
+            let value = |system| Some(faults.value(figure, system)? * f64::from(scale));
+            let [peer, own] = [PEER, system].map(value);
             let (Some(peer), Some(own)) = (peer, own) else { continue };
-            let times = if scale == 1.0 { String::new() } else { format!("{scale} times ") };
+            let times = if scale == 1 { String::new() } else { format!("{scale} times ") };
             let how = format!("{times}{figure}, {PEER} to {system}");
             goals.push(Goal::new(format!("{name}{suffix}"), [peer, own], Bound::AtLeast(least), how));
         }

@@ -1,5 +1,8 @@
 //! The systems that are compared, and the machine that all of them boot in.
 
+use crate::output::Output;
+use crate::table::{FIRST, PEER};
+use crate::walks::{self, Phase};
 use anyhow::{Context, Result, ensure};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -29,7 +32,7 @@ pub struct System {
     pub name: &'static str,
     pub kind: Kind,
     /// Further words of its command line.
-    words: &'static [&'static str],
+    pub words: &'static [&'static str],
     /// Whether it is timed, too; and even if that is to be quick.
     timed: [bool; 2],
 }
@@ -44,45 +47,56 @@ pub enum Kind {
 const FAIR: [&str; 5] =
     ["init_on_alloc=0", "rodata=off", "cryptomgr.notests", "nokaslr", "randomize_kstack_offset=off"];
 
-const fn system(name: &'static str, kind: Kind, words: &'static [&'static str], timed: [bool; 2]) -> System {
-    System { name, kind, words, timed }
+const fn ashlar(name: &'static str, words: &'static [&'static str]) -> System {
+    System { name, kind: Kind::Ashlar, words, timed: [false; 2] }
 }
+
+const fn linux(name: &'static str, words: &'static [&'static str]) -> System {
+    System { name, kind: Kind::Linux, words, timed: [false; 2] }
+}
+
+/// What more than one list has.
+const AS_IT_COMES: System = ashlar(FIRST, &[]).timed(true);
+const NEVER: System = ashlar("never", &["thp=never"]).timed(false);
+const STATIC_MAP: System = ashlar(STATIC, &["fault=eager", "khugepaged=off"]);
+const LINUX_ALWAYS: System = linux(PEER, &["thp=always"]).timed(true);
+const LINUX_NEVER: System = linux("L never", &["thp=never"]).timed(true);
 
 /// In the order of the columns. The first is what the fourth is compared with.
 pub const SYSTEMS: [System; 8] = [
-    system("Ashlar", Kind::Ashlar, &[], [true, true]),
-    system("eager", Kind::Ashlar, &["fault=eager"], [false, false]),
-    system("never", Kind::Ashlar, &["thp=never"], [true, false]),
-    system("L always", Kind::Linux, &["thp=always"], [true, true]),
-    system("L madvise", Kind::Linux, &["thp=madvise"], [false, false]),
-    system("L never", Kind::Linux, &["thp=never"], [true, true]),
-    system("L 64K", Kind::Linux, &["thp=never", "mthp=64"], [true, false]),
-    system("L shipped", Kind::Linux, &[], [false, false]),
+    AS_IT_COMES,
+    ashlar("eager", &["fault=eager"]),
+    NEVER,
+    LINUX_ALWAYS,
+    linux("L madvise", &["thp=madvise"]),
+    LINUX_NEVER,
+    linux("L 64K", &["thp=never", "mthp=64"]).timed(false),
+    linux("L shipped", &[]),
 ];
 
 /// Whose walks are compared: Ashlar as it comes, without blocks, and with a map of blocks that nothing changes once it was touched, which
 /// is the most that any policy can come to.
 pub const WALKED: [System; 6] = [
-    system("Ashlar", Kind::Ashlar, &[], [false, false]),
-    system("never", Kind::Ashlar, &["thp=never"], [false, false]),
-    system(STATIC, Kind::Ashlar, &["fault=eager", "khugepaged=off"], [false, false]),
-    system("L always", Kind::Linux, &["thp=always"], [false, false]),
+    AS_IT_COMES,
+    NEVER,
+    STATIC_MAP,
+    LINUX_ALWAYS,
     // Up to 6.12, the first write to what was only read splits the huge page of zeros, and pages it stays.
-    system("L no zeros", Kind::Linux, &["thp=always", "use_zero_page=0"], [false, false]),
-    system("L never", Kind::Linux, &["thp=never"], [false, false]),
+    linux("L no zeros", &["thp=always", "use_zero_page=0"]),
+    LINUX_NEVER,
 ];
 pub const STATIC: &str = "static";
 
 /// Ashlar, and without one mechanism each; without promotion khugepaged makes the blocks, so both are missing once.
 pub const ABLATIONS: [System; 8] = [
-    system("Ashlar", Kind::Ashlar, &[], [false, false]),
-    system("no pool", Kind::Ashlar, &["without=pool"], [false, false]),
-    system("no groups", Kind::Ashlar, &["without=groups"], [false, false]),
-    system("no promotion", Kind::Ashlar, &["without=promotion"], [false, false]),
-    system("no heat", Kind::Ashlar, &["without=heat"], [false, false]),
-    system("no khugepaged", Kind::Ashlar, &["khugepaged=off"], [false, false]),
-    system("groups only", Kind::Ashlar, &["without=promotion", "khugepaged=off"], [false, false]),
-    system(STATIC, Kind::Ashlar, &["fault=eager", "khugepaged=off"], [false, false]),
+    AS_IT_COMES,
+    ashlar("no pool", &["without=pool"]),
+    ashlar("no groups", &["without=groups"]),
+    ashlar("no promotion", &["without=promotion"]),
+    ashlar("no heat", &["without=heat"]),
+    ashlar("no khugepaged", &["khugepaged=off"]),
+    ashlar("groups only", &["without=promotion", "khugepaged=off"]),
+    STATIC_MAP,
 ];
 
 /// What Linux boots from.
@@ -93,7 +107,6 @@ pub struct Peer {
 }
 
 /// A run of the workloads.
-#[derive(Clone)]
 pub struct Run<'a> {
     pub system: &'a System,
     pub measure: Measure,
@@ -104,20 +117,32 @@ pub struct Run<'a> {
     pub observer: Option<(PathBuf, PathBuf)>,
 }
 
+/// What came of it.
+pub struct Done {
+    pub output: Output,
+    /// What the observer reported, if there is one.
+    pub phases: Vec<Phase>,
+}
+
 impl System {
-    /// Words of its command line.
-    pub fn words(&self) -> &'static [&'static str] {
-        self.words
+    /// It is timed, too; even if that is to be `quick`.
+    const fn timed(self, quick: bool) -> Self {
+        System { timed: [true, quick], ..self }
     }
 
     pub fn is_timed(&self, quick: bool) -> bool {
         self.timed[usize::from(quick)]
     }
 
+    /// Whether it is a Linux that is made a [`FAIR`] peer.
+    pub fn is_fair(&self) -> bool {
+        self.kind == Kind::Linux && !self.words.is_empty()
+    }
+
     /// Linux's command line.
     fn command_line(&self, measure: Measure, workload: &[String]) -> String {
         let mut words = vec!["console=ttyAMA0", "panic=-1", "quiet"];
-        if !self.words.is_empty() {
+        if self.is_fair() {
             words.extend(FAIR);
         }
         // Idle time that is counted takes none of the host's.
@@ -136,18 +161,29 @@ pub fn build_ashlar(package: &str) -> Result<()> {
     Ok(())
 }
 
+/// Boots application `package`; what follows are the runner's words.
+pub fn cargo_run(package: &str) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(["run", "--quiet", "--release", "--target", TARGET, "-p", package, "--"]);
+    command
+}
+
 /// Builds the observer, where the runner does; returns the plugin.
 pub fn build_observer() -> Result<PathBuf> {
     let arguments = ["build", "--quiet", "--release", "--manifest-path", "tools/tlbmodel/Cargo.toml"];
+    let mut cargo = Command::new("cargo");
     // What was set for this build is not meant for that one.
-    let status = Command::new("cargo").args(arguments).args(["--target-dir", "target/tools"]).status();
+    ["CARGO_BUILD_TARGET", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"].iter().for_each(|name| {
+        cargo.env_remove(name);
+    });
+    let status = cargo.args(arguments).args(["--target-dir", "target/tools"]).status();
     ensure!(status.context("cargo build")?.success(), "the TLB model can't be built");
     Path::new("target/tools/release/libtlbmodel.so").canonicalize().context("libtlbmodel.so")
 }
 
 impl Run<'_> {
-    /// Runs the workloads; returns what was printed.
-    pub fn run(&self, peer: Option<&Peer>) -> Result<String> {
+    /// Runs the workloads.
+    pub fn run(&self, peer: Option<&Peer>) -> Result<Done> {
         let started = Instant::now();
         let name = self.system.name;
         let mut command = self.command(peer)?;
@@ -167,7 +203,12 @@ impl Run<'_> {
             (Measure::Exact, Some(_)) => "walks",
         };
         eprintln!("{name:<13} {how:<6} {:5.1} s", started.elapsed().as_secs_f32());
-        Ok(text)
+        let output = Output::read(&text, self.measure == Measure::Wall);
+        let phases = match &self.observer {
+            Some((_, file)) => walks::read(file, name, &output)?,
+            None => Vec::new(),
+        };
+        Ok(Done { output, phases })
     }
 
     /// The words that describe it, for the report.
@@ -191,9 +232,8 @@ impl Run<'_> {
 
     fn ashlar(&self) -> Command {
         let icount = if self.measure == Measure::Exact { "icount=on" } else { "icount=off" };
-        let mut command = Command::new("cargo");
+        let mut command = cargo_run("lab");
         command
-            .args(["run", "--quiet", "--release", "--target", TARGET, "-p", "lab", "--"])
             .args([&format!("memory={}", self.memory), icount, &format!("timeout={TIMEOUT}")])
             .args(self.system.words)
             .args(&self.workload);

@@ -25,13 +25,13 @@ pub fn build(directory: &Path) -> Result<PathBuf> {
     let program = directory.join(TARGET).join("release/lab-linux");
     let program = fs::read(&program).with_context(|| program.display().to_string())?;
     let archive = directory.join("initrd.cpio");
-    fs::write(&archive, pack(Vec::new(), &program)?).with_context(|| archive.display().to_string())?;
+    fs::write(&archive, pack(&program)?).with_context(|| archive.display().to_string())?;
     Ok(archive)
 }
 
 /// The same bytes for the same program: no times, no numbers of the host's.
-fn pack(archive: Vec<u8>, program: &[u8]) -> io::Result<Vec<u8>> {
-    let directory = Builder::new("dev").ino(1).nlink(2).mode(0o40_755).write(archive, 0).finish()?;
+fn pack(program: &[u8]) -> io::Result<Vec<u8>> {
+    let directory = Builder::new("dev").ino(1).nlink(2).mode(0o40_755).write(Vec::new(), 0).finish()?;
     let console = Builder::new("dev/console").ino(2).mode(0o20_600).rdev_major(5).rdev_minor(1);
     let archive = console.write(directory, 0).finish()?;
     let mut init = Builder::new("init").ino(3).mode(0o100_755).write(archive, program.len() as u32);
@@ -46,8 +46,8 @@ mod tests {
 
     #[test]
     fn a_console_and_a_program() {
-        let archive = pack(Vec::new(), b"code").unwrap();
-        assert_eq!(archive, pack(Vec::new(), b"code").unwrap());
+        let archive = pack(b"code").unwrap();
+        assert_eq!(archive, pack(b"code").unwrap());
         let mut rest = &archive[..];
         let mut found = Vec::new();
         loop {

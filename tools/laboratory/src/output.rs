@@ -16,9 +16,7 @@ pub struct Output {
     pub figures: Vec<(String, Value)>,
     /// By their bounds: how many are below each, and not below the one before.
     pub histograms: BTreeMap<String, BTreeMap<u64, u64>>,
-    /// Figures that are the middle of several rounds.
-    pub rates: Vec<String>,
-    /// Under which name an observer reports each of them.
+    /// Figures that are the middle of several rounds, by the tags under which an observer reports them.
     pub tags: BTreeMap<String, String>,
 }
 
@@ -48,7 +46,6 @@ impl Output {
                     output.histograms.insert(name.into(), buckets.iter().filter_map(bucket).collect());
                 }
                 ["marker", tag, name] => {
-                    output.rates.push(name.into());
                     output.tags.insert(tag.into(), name.into());
                 }
                 [name, _, "samples,", "min", value, ..] => {
@@ -58,7 +55,7 @@ impl Output {
                         .trim_end_matches(',')
                         .parse()
                         .ok()
-                        .filter(|_| output.rates.contains(&name))
+                        .filter(|_| output.tags.values().any(|rate| *rate == name))
                         .map(|value| (name, value));
                 }
                 _ => {}
@@ -98,7 +95,7 @@ mod tests {
         );
         assert_eq!(read(true).figures[1..], [("gups_1m".into(), value(1.5)), ("latency_1m".into(), value(2.0))]);
         assert_eq!(read(true).histograms["latency_1m"], BTreeMap::from([(4, 200), (16, 56)]));
-        assert_eq!(read(true).rates, ["gups_1m"]);
+        assert_eq!(read(true).tags, BTreeMap::from([("3".into(), "gups_1m".into())]));
     }
 
     #[test]

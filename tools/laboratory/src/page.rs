@@ -93,7 +93,7 @@ fn head(report: &Report) -> Markup {
             tr { td { "machine" } td.text { "QEMU: " (report.machine) "; for walks 2 GiB" } }
             tr { td { "rustc" } td.text { (versions.rustc) } }
             tr { td { "QEMU" } td.text { (versions.qemu) } }
-            tr { td { "Linux" } td.text { (versions.linux.as_deref().unwrap_or("none")) } }
+            tr { td { "Linux" } td.text { (versions.linux) } }
         }
         p {
             "Figures are guest instructions (" code { "-icount shift=0" } ") and counts of a model of the Cortex-A72's TLBs: the same on every run. "
@@ -131,13 +131,13 @@ fn faults(report: &Report) -> Result<Markup> {
         let value = row.ratio.unwrap_or(1.0);
         Bar { label: row.figure.clone(), value, colour: usize::from(value < 1.0) }
     });
-    let ratios = plot::bars(&["Ashlar needs less", "Linux needs less"], &bars.collect::<Vec<_>>(), 1.0)?;
+    let ratios = plot::bars(&["Ashlar needs less", "Linux needs less"], &bars.collect::<Vec<_>>())?;
     let mut histograms = Vec::new();
     for (name, systems) in &table.histograms {
         let series: Vec<(&str, &BTreeMap<u64, u64>)> =
             DRAWN.iter().filter_map(|&system| Some((system, systems.get(system)?))).collect();
         let caption = format!("{name}: each first touch of a page, by what it took.");
-        histograms.push(figure(&caption, plot::histogram(&series, "instructions")?));
+        histograms.push(figure(&caption, plot::histogram(&series)?));
     }
     Ok(html! {
         h2 { "First touches, and a heap" }
@@ -186,18 +186,16 @@ fn walks(report: &Report) -> Result<Markup> {
     let is_drawn = |phase: &&Phase| {
         !phase.workload.starts_with("chase_") || longest.is_some_and(|longest| longest.workload == phase.workload)
     };
-    let mut drawn: Vec<&Phase> = report.walks.iter().filter(is_drawn).collect();
-    let order = |phase: &Phase| report.walks.iter().position(|other| other.workload == phase.workload);
-    drawn.sort_by_key(|phase| order(phase));
     let mut all: Vec<&Phase> = report.walks.iter().collect();
-    all.sort_by_key(|phase| order(phase));
+    all.sort_by_key(|phase| report.walks.iter().position(|other| other.workload == phase.workload));
+    let drawn: Vec<&Phase> = all.iter().copied().filter(is_drawn).collect();
     Ok(html! {
         h2 { "Walks" }
         p {
             "What a Cortex-A72's TLBs would walk the tables for, from a cold start on, in the rounds of each rate. "
             (STATIC) " is a map of blocks that nothing changes once it was touched: the most that any policy can come to."
         }
-        (figure("Walks, by the size of the mapping that they found; a size that has less than a tenth of them is only in the table.", plot::bars(&SIZES, &walk_bars(&drawn), 1.0)?))
+        (figure("Walks, by the size of the mapping that they found; a size that has less than a tenth of them is only in the table.", plot::bars(&SIZES, &walk_bars(&drawn))?))
         (phases(&all))
     })
 }
@@ -251,7 +249,7 @@ fn ablations(report: &Report) -> Result<Markup> {
             "No figure: it has no end without the mechanism, or was not tried. Groups only: neither promotion nor khugepaged."
         }
         (figure("Without a mechanism, to with all. Less than one of a time: it is a price, paid for something else. Of what is in blocks, more is better; what comes to nothing is only in the table.",
-            plot::bars(&names, &bars, 1.0)?))
+            plot::bars(&names, &bars)?))
         div.scroll { table {
             tr { th { "figure" } @for name in table.names() { th { (name) } } }
             @for row in rows {

@@ -46,12 +46,13 @@ fn svg(height: u32, draw: impl FnOnce(&Area) -> Result<()>) -> Result<String> {
     Ok(text.replace(INK_TEXT, "currentColor"))
 }
 
-/// Names and their colours, in a line from `at` on.
-fn legend(area: &Area, names: &[&str], at: i32) -> Result<()> {
+/// Names and their colours, in a line at the top.
+fn legend(area: &Area, names: &[&str]) -> Result<()> {
+    const TOP: i32 = 4;
     let mut x = 8;
     for (name, colour) in names.iter().zip(COLOURS.iter().cycle()) {
-        area.draw(&Rectangle::new([(x, at), (x + 12, at + 12)], colour.filled()))?;
-        area.draw(&Text::new((*name).to_owned(), (x + 17, at), ink(14)))?;
+        area.draw(&Rectangle::new([(x, TOP), (x + 12, TOP + 12)], colour.filled()))?;
+        area.draw(&Text::new((*name).to_owned(), (x + 17, TOP), ink(14)))?;
         x += 40 + LETTER * name.chars().count() as i32;
     }
     Ok(())
@@ -76,16 +77,17 @@ fn decade(power: i32) -> String {
     if behind > 0 { format!("{:.behind$}", 10_f64.powi(power)) } else { precise(10_f64.powi(power)) }
 }
 
-/// Horizontal bars from `base` on a logarithmic axis, one below the other; a label that is that of the bar before is not repeated.
-pub fn bars(names: &[&str], bars: &[Bar], base: f64) -> Result<String> {
+/// Horizontal bars from 1 on a logarithmic axis, one below the other; a label that is that of the bar before is not repeated.
+pub fn bars(names: &[&str], bars: &[Bar]) -> Result<String> {
     const ROW: i32 = 18;
+    const BASE: f64 = 1.0;
     let (top, bottom) = (28, 26);
     let left = bars.iter().map(|bar| bar.label.chars().count()).max().unwrap_or(0) as i32 * LETTER + 14;
     let right = WIDTH as i32 - 80;
     let end = top + ROW * bars.len() as i32;
     svg((end + bottom) as u32, |area| {
-        legend(area, names, 4)?;
-        let (low, high) = decades(bars.iter().map(|bar| bar.value).chain([base]));
+        legend(area, names)?;
+        let (low, high) = decades(bars.iter().map(|bar| bar.value).chain([BASE]));
         let x = |value: f64| {
             let part = (value.log10() - f64::from(low)) / f64::from(high - low);
             left + (part.clamp(0.0, 1.0) * f64::from(right - left)).round() as i32
@@ -104,19 +106,19 @@ pub fn bars(names: &[&str], bars: &[Bar], base: f64) -> Result<String> {
                 area.draw(&Text::new(bar.label.clone(), (left - 6, y + ROW / 2), style))?;
             }
             before = &bar.label;
-            let (from, to) = (x(base).min(x(bar.value)), x(base).max(x(bar.value)));
+            let (from, to) = (x(BASE).min(x(bar.value)), x(BASE).max(x(bar.value)));
             let colour = COLOURS[bar.colour % COLOURS.len()];
             area.draw(&Rectangle::new([(from, y + 3), (to.max(from + 1), y + ROW - 3)], colour.filled()))?;
             let style = ink(12).pos(Pos::new(HPos::Left, VPos::Center));
             area.draw(&Text::new(precise(bar.value), (to + 4, y + ROW / 2), style))?;
         }
-        area.draw(&PathElement::new([(x(base), top), (x(base), end)], INK.mix(0.7)))?;
+        area.draw(&PathElement::new([(x(BASE), top), (x(BASE), end)], INK.mix(0.7)))?;
         Ok(())
     })
 }
 
 /// How many samples are below each power of two: a group of bars for each, on a logarithmic axis.
-pub fn histogram(series: &[(&str, &BTreeMap<u64, u64>)], unit: &str) -> Result<String> {
+pub fn histogram(series: &[(&str, &BTreeMap<u64, u64>)]) -> Result<String> {
     const HEIGHT: i32 = 300;
     let (top, bottom, left, right) = (30, HEIGHT - 42, 60, WIDTH as i32 - 10);
     let mut bounds: Vec<u64> = series.iter().flat_map(|(_, buckets)| buckets.keys().copied()).collect();
@@ -124,7 +126,7 @@ pub fn histogram(series: &[(&str, &BTreeMap<u64, u64>)], unit: &str) -> Result<S
     bounds.dedup();
     let most = series.iter().flat_map(|(_, buckets)| buckets.values().copied()).max().unwrap_or(1);
     svg(HEIGHT as u32, |area| {
-        legend(area, &series.iter().map(|(name, _)| *name).collect::<Vec<_>>(), 4)?;
+        legend(area, &series.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
         let (_, high) = decades([most as f64, 1.0].into_iter());
         // A single sample is to be seen, too.
         let y = |count: f64| {
@@ -152,7 +154,7 @@ pub fn histogram(series: &[(&str, &BTreeMap<u64, u64>)], unit: &str) -> Result<S
         }
         area.draw(&PathElement::new([(left, bottom), (right, bottom)], INK.mix(0.7)))?;
         area.draw(&Text::new(
-            format!("pages whose first touch took fewer {unit} than"),
+            "pages whose first touch took fewer instructions than".to_owned(),
             ((left + right) / 2, bottom + 22),
             centred,
         ))?;
@@ -174,7 +176,7 @@ pub fn speedups(series: &[(&str, [f64; 2])]) -> Result<String> {
     let (top, bottom, left, right) = (30, HEIGHT - 30, 40, 420);
     let most = series.iter().flat_map(|(_, times)| *times).fold(4.0, f64::max);
     svg(HEIGHT as u32, |area| {
-        legend(area, &series.iter().map(|(name, _)| *name).collect::<Vec<_>>(), 4)?;
+        legend(area, &series.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
         let at = |cores: f64, times: f64| {
             let x = left + ((cores - 1.0) / 3.0 * f64::from(right - left)) as i32;
             (x, bottom - (times / most * f64::from(bottom - top)) as i32)
@@ -202,13 +204,13 @@ mod tests {
     #[test]
     fn a_plot_has_the_pages_ink() {
         let bar = |label: &str, value| Bar { label: label.into(), value, colour: 0 };
-        let text = bars(&["a"], &[bar("one", 2.0), bar("two & three", 0.0), bar("four", 1e6)], 1.0).unwrap();
+        let text = bars(&["a"], &[bar("one", 2.0), bar("two & three", 0.0), bar("four", 1e6)]).unwrap();
         assert!(text.starts_with("<svg") && text.contains("currentColor") && !text.contains(INK_TEXT), "{text}");
         assert!(text.contains("two &amp; three") && !text.contains("NaN"));
         let buckets = BTreeMap::from([(4, 200), (4096, 1)]);
-        let text = histogram(&[("a", &buckets)], "instructions").unwrap();
+        let text = histogram(&[("a", &buckets)]).unwrap();
         assert!(text.contains(">\n4K\n<"), "{text}");
-        assert!(histogram(&[], "ns").is_ok());
-        assert!(bars(&[], &[], 1.0).is_ok() && speedups(&[("a", [1.9, 3.0])]).is_ok());
+        assert!(histogram(&[]).is_ok());
+        assert!(bars(&[], &[]).is_ok() && speedups(&[("a", [1.9, 3.0])]).is_ok());
     }
 }

@@ -2,11 +2,11 @@
 
 use crate::bench::Part;
 use crate::goals::{self, Goal};
-use crate::guest::{self, ABLATIONS, MACHINE, Measure, Peer, Run, STATIC, SYSTEMS, System, WALKED};
+use crate::guest::{self, ABLATIONS, Done, MACHINE, Measure, Peer, Run, STATIC, SYSTEMS, System, WALKED};
 use crate::output::Output;
 use crate::table::{Row, Table};
 use crate::versions::{self, Versions};
-use crate::walks::{self, Phase};
+use crate::walks::Phase;
 use crate::{exact, kernel, load, page, peer};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -89,11 +89,6 @@ enum Section {
     Ablations,
 }
 
-struct Done {
-    output: Output,
-    phases: Vec<Phase>,
-}
-
 struct Words {
     quick: bool,
     /// What walks are counted on, and by which workloads.
@@ -135,7 +130,7 @@ fn jobs<'a>(words: &Words, plugin: &Path) -> Vec<Job<'a>> {
         let run = Run { observer: observer("ablations", system), ..exact(system, "1G", strings(&ABLATED)) };
         jobs.push(Job::Lab(Section::Ablations, run));
         // There is nothing to recover by without the background.
-        let words = system.words();
+        let words = system.words;
         if !words.contains(&"khugepaged=off") {
             jobs.extend(RECOVERY.iter().map(|name| Job::Bench(system.name, Part { name, words })));
         }
@@ -146,14 +141,7 @@ fn jobs<'a>(words: &Words, plugin: &Path) -> Vec<Job<'a>> {
 
 fn do_job(job: &Job, peer: &Peer) -> Result<Done> {
     match job {
-        Job::Lab(_, run) => {
-            let output = Output::read(&run.run(Some(peer))?, false);
-            let phases = match &run.observer {
-                Some((_, file)) => walks::read(file, run.system.name, &output)?,
-                None => Vec::new(),
-            };
-            Ok(Done { output, phases })
-        }
+        Job::Lab(_, run) => run.run(Some(peer)),
         Job::Bench(system, part) => {
             // A part may wait for what does not come without a mechanism: then there is no figure.
             let output = part.exact().unwrap_or_else(|error| {
@@ -184,7 +172,7 @@ fn table(section: Section, systems: &[System], jobs: &[Job], done: &mut [Done]) 
                 let output = std::mem::take(&mut done.output);
                 all.figures.extend(output.figures);
                 all.histograms.extend(output.histograms);
-                all.rates.extend(output.rates);
+                all.tags.extend(output.tags);
             }
         }
         outputs.push(all);
@@ -277,7 +265,7 @@ fn measure(words: &Words) -> Result<Report> {
         date: versions::now(),
         quick: words.quick,
         machine: MACHINE,
-        versions: Versions::read(Some(peer.version)),
+        versions: Versions::read(peer.version),
         host_load,
         minutes: started.elapsed().as_secs_f64() / 60.0,
         linux_zeroing_instructions,

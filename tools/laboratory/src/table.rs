@@ -1,6 +1,6 @@
 //! One table of all systems.
 
-use crate::guest::{Kind, System};
+use crate::guest::System;
 use crate::output::Output;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -31,7 +31,8 @@ pub type Histograms = BTreeMap<&'static str, BTreeMap<u64, u64>>;
 #[derive(Serialize)]
 pub struct Table {
     #[serde(skip)]
-    columns: Vec<(&'static str, Kind)>,
+    /// Names, and which of them are Linuxes that zero once.
+    columns: Vec<(&'static str, bool)>,
     pub rows: Vec<Row>,
     pub histograms: BTreeMap<String, Histograms>,
 }
@@ -45,7 +46,7 @@ impl Table {
     /// A table of `outputs`, one for each of `systems`.
     pub fn new(systems: &[&System], outputs: Vec<Output>) -> Self {
         let mut table = Table {
-            columns: systems.iter().map(|system| (system.name, system.kind)).collect(),
+            columns: systems.iter().map(|system| (system.name, system.is_fair())).collect(),
             rows: Vec::new(),
             histograms: BTreeMap::new(),
         };
@@ -56,7 +57,7 @@ impl Table {
                 place = match table.rows.iter().position(|row| row.figure == figure) {
                     Some(found) => found,
                     None => {
-                        let is_rate = output.rates.contains(&figure);
+                        let is_rate = output.tags.values().any(|rate| *rate == figure);
                         let row = Row { figure, unit: value.unit, values: BTreeMap::new(), ratio: None, is_rate };
                         let place = if table.rows.is_empty() { 0 } else { place + 1 };
                         table.rows.insert(place, row);
@@ -85,16 +86,18 @@ impl Table {
 
     /// What zeroing took Linux, and what was beyond it, from the instructions for each 64 bytes; but where it zeroes otherwise than once.
     pub fn derive_zeroing(&mut self, instructions: u32) {
-        let zeroing = |row: &Row| Some(row.figure.strip_suffix("_zeroing")?.strip_suffix("_beyond").is_none());
-        let Some(at) = self.rows.iter().position(|row| zeroing(row) == Some(true)) else { return };
-        let whole = self.rows[at].figure.trim_end_matches("_zeroing").to_owned();
+        let whole = |row: &Row| {
+            row.figure.strip_suffix("_zeroing").filter(|whole| !whole.ends_with("_beyond")).map(str::to_owned)
+        };
+        let Some((at, whole)) = self.rows.iter().enumerate().find_map(|(at, row)| Some((at, whole(row)?))) else {
+            return;
+        };
         let mib = whole.rsplit('_').next().and_then(|size| size.strip_suffix('m')?.parse::<f64>().ok());
         let Some(bytes) = mib.map(|mib| mib * f64::from(1 << 20)) else { return };
         let touched =
             self.rows.iter().find(|row| row.figure == whole).map(|row| row.values.clone()).unwrap_or_default();
         let zeroing = bytes / LINE * f64::from(instructions);
-        for &(name, kind) in self.columns.iter().filter(|(name, kind)| *kind == Kind::Linux && *name != "L shipped") {
-            debug_assert_eq!(kind, Kind::Linux);
+        for &(name, _) in self.columns.iter().filter(|(_, is_fair)| *is_fair) {
             self.rows[at].values.insert(name, zeroing);
             let beyond = touched.get(name).map_or(0.0, |touched| touched - zeroing);
             if let Some(row) = self.rows.iter_mut().find(|row| row.figure == format!("{whole}_beyond_zeroing")) {

@@ -8,28 +8,30 @@ use std::process::Command;
 pub struct Versions {
     pub rustc: String,
     pub qemu: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub linux: Option<String>,
+    pub linux: String,
     /// With `+` where the tree has changes that are in none.
     pub commit: String,
 }
 
 impl Versions {
-    pub fn read(linux: Option<String>) -> Self {
+    pub fn read(linux: String) -> Self {
         let commit = first_line("git", &["rev-parse", "--short", "HEAD"]);
         let changed = !first_line("git", &["status", "--porcelain", "--untracked-files=no"]).is_empty();
-        Versions {
-            rustc: first_line("rustc", &["--version"]),
-            qemu: first_line("qemu-system-aarch64", &["--version"]),
-            linux,
-            commit: commit + if changed { "+" } else { "" },
-        }
+        Versions { rustc: rustc(), qemu: qemu(), linux, commit: commit + if changed { "+" } else { "" } }
     }
+}
 
-    /// What exact figures depend on, beside the tree: the compiler's code, and how QEMU counts.
-    pub fn key(&self) -> String {
-        format!("{}, {}", self.rustc, self.qemu)
-    }
+/// What exact figures depend on, beside the tree: the compiler's code, and how QEMU counts.
+pub fn key() -> String {
+    format!("{}, {}", rustc(), qemu())
+}
+
+fn rustc() -> String {
+    first_line("rustc", &["--version"])
+}
+
+fn qemu() -> String {
+    first_line("qemu-system-aarch64", &["--version"])
 }
 
 /// The day and time, as the host has it.
