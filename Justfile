@@ -83,12 +83,12 @@ bench: setup
 
 # Boot an application and count what a core's TLBs would miss; words: tlb=a53, tlb=n1,check=1, those of the application (docs/tlb-model.md)
 tlb app="index" *words:
-    @tools/setup --boards
+    @tools/setup --tlb
     shift; cargo run --quiet --release -p {{ app }} --target {{ target }} -- {{ if app == "index" { "input=default" } else { "" } }} tlb=a72 "$@"
 
 # Check the TLB model against theory, and every test's hits against its tables: no invalidation is missing
 test-tlb:
-    @tools/setup --boards
+    @tools/setup --tlb
     cargo test -p tlbmodel
     cargo test --target {{ target }} --no-fail-fast -- tlb=a72,check=1
 
@@ -98,17 +98,17 @@ bench-linux *words: setup
 
 # Measure all that is exact, beside Linux and without each mechanism: one page, target/report/index.html, and the data; words: quick, size=512M
 report *words:
-    @tools/setup --boards
+    @tools/setup --tlb
     cargo run --quiet --release -p laboratory -- report "$@"
 
 # Fail if one of a few exact figures is more than 3 % worse than tools/laboratory/baseline.json has it for this Rust and this QEMU
 bench-gate:
-    @tools/setup --boards
+    @tools/setup --tlb
     cargo run --quiet --release -p laboratory -- gate
 
 # Make what is measured now the baseline of this Rust and this QEMU
 bench-accept:
-    @tools/setup --boards
+    @tools/setup --tlb
     cargo run --quiet --release -p laboratory -- accept
 
 # Put each listed mistake into a copy of the tree and expect the tests to notice; words: names of mistakes

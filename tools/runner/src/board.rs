@@ -104,6 +104,7 @@ impl Board {
             ("icount", options.icount, "it is no emulator"),
             ("gdb", options.gdb, "it is no emulator"),
             ("qemu", !options.qemu.is_empty(), "it is no emulator"),
+            ("tlb", options.tlb.is_some(), "it is no emulator"),
             ("out", options.out.is_some(), "it has no host to call"),
         ];
         if let (None, Some((word, _, why))) = (&self.emulation, emulated.iter().find(|(_, wanted, _)| *wanted)) {
@@ -179,6 +180,7 @@ mod tests {
             ("icount=on", "takes no icount=: it is no emulator"),
             ("gdb=on", "takes no gdb=: it is no emulator"),
             ("qemu=-s", "takes no qemu=: it is no emulator"),
+            ("tlb=a72", "takes no tlb=: it is no emulator"),
             ("out=target", "takes no out=: it has no host to call"),
             ("cores=8", "has 4 cores"),
             ("el=1", "enters the image at EL2"),

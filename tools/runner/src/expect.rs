@@ -7,7 +7,7 @@
 //!
 //! Words from the command line override those of `run` lines, so that all of a file's boots can be had on a board. A boot
 //! is skipped, with the reason, where the board lacks what its line asks for, and where the line is about one machine (it
-//! has `machine=`, or `dtb=`) and the command line has another. What holds on one core alone says `cores=1`: a board has more.
+//! has `machine=`, `dtb=` or `image=elf`) and the command line has another. What holds on one core alone says `cores=1`: a board has more.
 #![forbid(unsafe_code)]
 
 use thiserror::Error;
@@ -85,15 +85,16 @@ impl Expectations {
         };
         for line in text.split(['\n', '\0']).map(str::trim).filter(|line| !line.is_empty()) {
             let wrong = || ExpectError::Line(line.into());
-            match line.split_once(' ').unwrap_or((line, "")) {
-                ("run", line) => expectations.runs.push(words::split(line)?),
-                ("status", status) => expectations.status = status.trim().parse().map_err(|_| wrong())?,
-                ("output", text) if !text.is_empty() => expectations.output.push(text.trim().into()),
-                ("silent", text) if !text.is_empty() => {
-                    expectations.silent.push((expectations.output.len(), text.trim().into()));
-                }
-                ("absent", text) if !text.is_empty() => expectations.absent.push(text.trim().into()),
-                ("until", text) if !text.is_empty() => expectations.until = Some(text.trim().into()),
+            let (key, text) = line.split_once(' ').unwrap_or((line, ""));
+            let text = text.trim();
+            match key {
+                "run" => expectations.runs.push(words::split(text)?),
+                "status" => expectations.status = text.parse().map_err(|_| wrong())?,
+                _ if text.is_empty() => return Err(wrong()),
+                "output" => expectations.output.push(text.into()),
+                "silent" => expectations.silent.push((expectations.output.len(), text.into())),
+                "absent" => expectations.absent.push(text.into()),
+                "until" => expectations.until = Some(text.into()),
                 _ => return Err(wrong()),
             }
         }

@@ -12,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::symbols::Symbols;
 
-/// What QEMU gets to end by itself, once told to.
+/// What a process gets to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
 /// What a guest gets that has said what it was run until, to say what it should not.
-const MOMENT: Duration = Duration::from_millis(300);
+pub const MOMENT: Duration = Duration::from_millis(300);
 
 /// How a guest ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,17 +101,22 @@ pub fn run(command: &mut Command, terms: Terms<'_>, symbols: impl Fn() -> Option
 
 fn read_in_background(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
-    if let Some(mut pipe) = pipe {
-        thread::spawn(move || {
-            let mut buffer = vec![0; 64 << 10];
-            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
-                if sender.send(buffer[..length].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
+    if let Some(pipe) = pipe {
+        read(pipe, move |chunk| sender.send(chunk).is_ok());
     }
     receiver
+}
+
+/// Reads `pipe` to its end, from another thread, and gives what comes to `take` until that wants no more.
+pub fn read(mut pipe: impl Read + Send + 'static, take: impl Fn(Vec<u8>) -> bool + Send + 'static) {
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+            if !take(buffer[..length].to_vec()) {
+                break;
+            }
+        }
+    });
 }
 
 fn receive(chunks: &Receiver<Vec<u8>>, deadline: Option<Instant>) -> Result<Vec<u8>, RecvTimeoutError> {
@@ -124,15 +129,26 @@ fn receive(chunks: &Receiver<Vec<u8>>, deadline: Option<Instant>) -> Result<Vec<
 /// Asks QEMU to end, so that it leaves the terminal as it was, and kills it if it doesn't.
 fn end(child: &mut Child) -> io::Result<ExitStatus> {
     kill_process(Pid::from_child(child), Signal::TERM)?;
+    if let Some(status) = wait(child)? {
+        return Ok(status);
+    }
+    child.kill()?;
+    child.wait()
+}
+
+/// Waits for the end of `child`, for a while.
+///
+/// # Errors
+/// It can't be waited for.
+pub fn wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
     let asked = Instant::now();
-    while asked.elapsed() < GRACE {
-        if let Some(status) = child.try_wait()? {
+    loop {
+        let status = child.try_wait()?;
+        if status.is_some() || asked.elapsed() >= GRACE {
             return Ok(status);
         }
         thread::sleep(Duration::from_millis(20));
     }
-    child.kill()?;
-    child.wait()
 }
 
 /// The guest's status: by semihosting it is QEMU's own; without, the last line says it.

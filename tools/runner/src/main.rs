@@ -104,8 +104,9 @@ fn run() -> Result<u8, Failure> {
     let image = write_image(&elf, "img", &kernel.image)?;
     let here = std::env::current_dir().map_err(|error| Failure::File { path: ".".into(), error })?;
     let boot = Boot { elf, kernel, image, words, here };
-    if let Some(directory) = &boot.read(&[])?.into {
-        return boot.write_files(directory).map(|()| 0);
+    let options = boot.read(&[])?;
+    if let Some(directory) = &options.into {
+        return boot.write_files(directory, &options).map(|()| 0);
     }
     match &boot.kernel.expectations {
         Some(section) => boot.check(&Expectations::parse(section)?),
@@ -146,8 +147,8 @@ struct Plan {
 enum Machine {
     /// An emulated one; QEMU's arguments.
     Qemu { arguments: Vec<OsString>, waits_for_debugger: bool, model: Option<Model> },
-    /// One at a serial port.
-    Board { board: Board, options: Box<Options>, initrd: Option<PathBuf> },
+    /// One at a serial port; the guest's boot arguments and input.
+    Board { board: Board, arguments: String, initrd: Option<PathBuf> },
 }
 
 /// Why a boot is left out that can't be had here; any other failure is the file's.
@@ -164,12 +165,13 @@ fn skipped(failure: Failure) -> Result<Result<Plan, Failure>, Failure> {
 /// Prints what came of a boot; whether it is what was expected.
 fn tell(name: &str, outcome: &Outcome, notes: &str, took: Duration, expectations: &Expectations) -> bool {
     let Outcome { end, output, said } = outcome;
-    let (ended, mismatches) = match end {
-        End::Status(status) => (true, expectations.mismatches(Some(*status), output)),
-        End::Stopped => (true, expectations.mismatches(None, output)),
-        _ => (false, Vec::new()),
+    // None of a guest without an end of its own.
+    let mismatches = match end {
+        End::Status(status) => Some(expectations.mismatches(Some(*status), output)),
+        End::Stopped => Some(expectations.mismatches(None, output)),
+        _ => None,
     };
-    if ended && mismatches.is_empty() {
+    if mismatches.as_ref().is_some_and(Vec::is_empty) {
         for line in output.lines().filter(|line| line.starts_with("test ")) {
             println!("{line}");
         }
@@ -180,12 +182,10 @@ fn tell(name: &str, outcome: &Outcome, notes: &str, took: Duration, expectations
         println!("{text}");
     }
     println!("boot with {name} ... FAILED");
-    for mismatch in mismatches {
+    for mismatch in mismatches.into_iter().flatten() {
         println!("  {mismatch}");
     }
-    if !ended {
-        report(end, notes);
-    }
+    report(end, notes);
     false
 }
 
@@ -194,10 +194,7 @@ impl Boot {
     fn attached(&self) -> Result<u8, Failure> {
         let plan = self.plan(&[], true)?;
         let (outcome, notes) = self.run(&plan, None)?;
-        match outcome.end {
-            End::Status(status) => Ok(status),
-            end => Ok(report(&end, &notes)),
-        }
+        Ok(report(&outcome.end, &notes))
     }
 
     /// Boots the kernel as often as its expectations say; 0 if all came out as expected. Boots of a single core go side by
@@ -243,11 +240,7 @@ impl Boot {
         if let Some(board) = board::find(&options.machine) {
             board.check(&options)?;
             if let (Some(emulation), None) = (&board.emulation, &options.device_tree) {
-                let tree = self.target_directory().join("boards").join(emulation.tree);
-                if !tree.exists() {
-                    return Err(Failure::NoTree(tree));
-                }
-                options.device_tree = Some(tree);
+                options.device_tree = Some(self.brought(emulation.tree, Failure::NoTree)?);
             }
         }
         let unloadable = [
@@ -258,12 +251,8 @@ impl Boot {
         if let (Some(_), Some((_, what))) = (&options.loader, unloadable.iter().find(|(is, _)| *is)) {
             return Err(Failure::Loader(what));
         }
-        if options.loader.as_ref().is_some_and(|loader| *loader == self.here.join("u-boot")) {
-            let loader = self.target_directory().join("boards/u-boot.bin");
-            if !loader.exists() {
-                return Err(Failure::NoLoader(loader));
-            }
-            options.loader = Some(loader);
+        if options.loader.as_deref() == Some(Path::new(words::U_BOOT)) {
+            options.loader = Some(self.brought("u-boot.bin", Failure::NoLoader)?);
         }
         // A line that names its machine, or brings its tree, is about that one; so is one about how an ELF file is entered.
         let meant = Options::parse(run, &self.here)?;
@@ -290,11 +279,8 @@ impl Boot {
         let initrd = self.initrd(&options)?;
         if options.is_serial() {
             let board = Board::new(&options)?;
-            return Ok(Plan {
-                machine: Machine::Board { board, options: Box::new(options), initrd },
-                terms,
-                shares: false,
-            });
+            let machine = Machine::Board { board, arguments: options.command_line()?, initrd };
+            return Ok(Plan { machine, terms, shares: false });
         }
         if let Some(out) = &options.out {
             fs::create_dir_all(out).map_err(|error| Failure::File { path: out.clone(), error })?;
@@ -321,8 +307,8 @@ impl Boot {
         let terms = Terms { until, ..plan.terms };
         let symbols = || Symbols::load(&self.elf, &self.here);
         match &plan.machine {
-            Machine::Board { board, options, initrd } => {
-                let ended = board.run(options, &self.kernel.image, initrd.as_deref(), terms, symbols)?;
+            Machine::Board { board, arguments, initrd } => {
+                let ended = board.run(arguments, &self.kernel.image, initrd.as_deref(), terms, symbols)?;
                 Ok((ended.outcome, ended.notes))
             }
             Machine::Qemu { arguments, waits_for_debugger, model } => {
@@ -342,9 +328,8 @@ impl Boot {
     }
 
     /// Puts what a boot loader needs into `directory`, and boots nothing.
-    fn write_files(&self, directory: &Path) -> Result<(), Failure> {
-        let options = self.read(&[])?;
-        let initrd = self.initrd(&options)?;
+    fn write_files(&self, directory: &Path, options: &Options) -> Result<(), Failure> {
+        let initrd = self.initrd(options)?;
         Ok(boot_files::write(directory, &self.kernel.image, initrd.as_deref(), &options.command_line()?)?)
     }
 
@@ -357,6 +342,12 @@ impl Boot {
     fn initrd(&self, options: &Options) -> Result<Option<PathBuf>, Failure> {
         let archive = |input| input::archive(input, &self.target_directory().join("ashlar-input"));
         Ok(options.input.as_ref().map(archive).transpose()?)
+    }
+
+    /// A file that `tools/fetch` brings.
+    fn brought(&self, name: &str, missing: fn(PathBuf) -> Failure) -> Result<PathBuf, Failure> {
+        let file = self.target_directory().join("boards").join(name);
+        if file.exists() { Ok(file) } else { Err(missing(file)) }
     }
 
     /// Whether cargo built it as a test: applications lie a directory higher.
@@ -372,11 +363,11 @@ impl Boot {
     }
 }
 
-/// Says why a guest has no status, and how it was started; returns the runner's status for it.
+/// The runner's status for a guest that ended so. Of one without a status it says why, and how it was started.
 fn report(end: &End, notes: &str) -> u8 {
     let status = match end {
-        End::Status(status) => *status,
-        End::Stopped => 0,
+        End::Status(status) => return *status,
+        End::Stopped => return 0,
         End::Timeout(timeout) => {
             eprintln!(
                 "ashlar-runner: the guest ran past its timeout of {} s and was ended (timeout=SECONDS changes it, 0 \

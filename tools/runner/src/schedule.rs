@@ -18,25 +18,25 @@ pub fn run<J: Sync, R: Send>(
     let (next, work) = (AtomicUsize::new(0), &work);
     let (sender, receiver) = mpsc::channel();
     // Nobody who receives is gone before all have sent.
-    let one = |index: usize, sender: &mpsc::Sender<_>| drop(sender.send((index, work(&jobs[index]))));
+    let one = move |index: usize| drop(sender.send((index, work(&jobs[index]))));
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let (next, sharing) = (&next, &sharing);
+        scope.spawn(move || {
             thread::scope(|scope| {
                 for _ in 0..most.clamp(1, sharing.len().max(1)) {
                     scope.spawn(|| {
                         while let Some(&index) = sharing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                            one(index, &sender);
+                            one(index);
                         }
                     });
                 }
             });
-            for &index in &alone {
-                one(index, &sender);
-            }
+            alone.into_iter().for_each(one);
         });
         let mut results: Vec<Option<R>> = jobs.iter().map(|_| None).collect();
         let mut told = 0;
-        for (index, result) in receiver.iter().take(jobs.len()) {
+        // To the last sender's end.
+        for (index, result) in receiver {
             results[index] = Some(result);
             while let Some(result) = results.get_mut(told).and_then(Option::take) {
                 done(&jobs[told], result);

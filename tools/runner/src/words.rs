@@ -8,6 +8,9 @@ use thiserror::Error;
 
 use crate::board;
 
+/// What `loader=` says for the boot loader that `tools/fetch` brings.
+pub const U_BOOT: &str = "u-boot";
+
 /// What the words of one boot ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -148,6 +151,7 @@ impl Options {
                 "off" => Ok(false),
                 _ => Err(wrong("on or off")),
             };
+            let path = |want| if value.is_empty() { Err(wrong(want)) } else { Ok(Some(directory.join(value))) };
             match key {
                 "machine" => options.machine = value.into(),
                 "cpu" => options.cpu = Some(value.into()),
@@ -170,18 +174,14 @@ impl Options {
                         _ => return Err(wrong("flat or elf")),
                     }
                 }
-                "loader" if !value.is_empty() => options.loader = Some(directory.join(value)),
-                "loader" => return Err(wrong("a boot loader's file, or `u-boot`")),
+                "loader" if value == U_BOOT => options.loader = Some(U_BOOT.into()),
+                "loader" => options.loader = path("a boot loader's file, or `u-boot`")?,
                 "gic" => options.gic = Some(one_of(value, [2, 3]).ok_or_else(|| wrong("2 or 3"))?),
                 "input" if value == "default" => options.input = Some(Input::Default),
-                "input" if !value.is_empty() => options.input = Some(Input::Path(directory.join(value))),
-                "input" => return Err(wrong("a file, a directory, or `default`")),
-                "out" if !value.is_empty() => options.out = Some(directory.join(value)),
-                "out" => return Err(wrong("a directory")),
-                "into" if !value.is_empty() => options.into = Some(directory.join(value)),
-                "into" => return Err(wrong("a directory")),
-                "dtb" if !value.is_empty() => options.device_tree = Some(directory.join(value)),
-                "dtb" => return Err(wrong("a device tree's file")),
+                "input" => options.input = path("a file, a directory, or `default`")?.map(Input::Path),
+                "out" => options.out = path("a directory")?,
+                "into" => options.into = path("a directory")?,
+                "dtb" => options.device_tree = path("a device tree's file")?,
                 "timeout" => {
                     let seconds = value.parse().map_err(|_| wrong("whole seconds, or 0 for no timeout"))?;
                     options.timeout = Some(match seconds {
@@ -195,14 +195,12 @@ impl Options {
                 "tlb" if !value.is_empty() => options.tlb = Some(value.into()),
                 "tlb" => return Err(wrong("a processor, such as a72")),
                 "qemu" => options.qemu.extend(value.split_whitespace().map(String::from)),
-                "port" if !value.is_empty() => options.port = Some(directory.join(value)),
-                "port" => return Err(wrong("a serial port's path")),
+                "port" => options.port = path("a serial port's path")?,
                 "baud" => {
                     let baud = value.parse().ok().filter(|baud| *baud != 0);
                     options.baud = baud.ok_or_else(|| wrong("a rate, such as 115200"))?;
                 }
-                "boot" if !value.is_empty() => options.boot = Some(directory.join(value)),
-                "boot" => return Err(wrong("the directory that the board boots from")),
+                "boot" => options.boot = path("the directory that the board boots from")?,
                 "reset" if !value.trim().is_empty() => options.reset = Some(value.into()),
                 "reset" => return Err(wrong("a command for the shell")),
                 "thp" => options.boot_arguments.push(format!("transparent_hugepage={value}")),

@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, IsTerminal, Read};
-use std::thread;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use crate::guest;
 
 /// Ctrl-C.
 const INTERRUPT: u8 = 3;
@@ -51,18 +52,11 @@ impl Drop for Keyboard {
 }
 
 /// Reads `input` to its end, from another thread, and gives it to `take` until that wants no more.
-pub fn listen(mut input: impl Read + Send + 'static, is_terminal: bool, take: impl Fn(Typed) -> bool + Send + 'static) {
-    thread::spawn(move || {
-        let mut buffer = vec![0; 4096];
-        while let Ok(length @ 1..) = input.read(&mut buffer) {
-            let bytes = &buffer[..length];
-            let typed = match bytes.contains(&INTERRUPT) && is_terminal {
-                true => Typed::Interrupt,
-                false => Typed::Bytes(bytes.to_vec()),
-            };
-            if !take(typed) {
-                break;
-            }
-        }
+pub fn listen(input: impl Read + Send + 'static, is_terminal: bool, take: impl Fn(Typed) -> bool + Send + 'static) {
+    guest::read(input, move |bytes| {
+        take(match bytes.contains(&INTERRUPT) && is_terminal {
+            true => Typed::Interrupt,
+            false => Typed::Bytes(bytes),
+        })
     });
 }

@@ -7,7 +7,6 @@ mod port;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -22,7 +21,7 @@ use thiserror::Error;
 
 use crate::board::SERIAL;
 use crate::boot_files::{self, BootFilesError};
-use crate::guest::{Console, End, Outcome, Terms};
+use crate::guest::{self, Console, End, MOMENT, Outcome, Terms};
 use crate::serial::keyboard::{Keyboard, Typed};
 use crate::serial::listener::{Heard, Listener};
 use crate::serial::port::Port;
@@ -33,8 +32,6 @@ use crate::words::Options;
 const SILENCE: Duration = Duration::from_secs(2);
 /// How often it is looked whether the reset command has ended.
 const TICK: Duration = Duration::from_millis(50);
-/// What the reset command gets to end by itself when the guest has ended.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// What sets our boot arguments off from the firmware's, which come first.
 const MARK: &str = "--";
@@ -115,34 +112,32 @@ impl Board {
         Ok(Self { port, baud: options.baud, directory, reset: options.reset.clone() })
     }
 
-    /// Puts `image` and the archive `input` where the board boots from, with the boot arguments of `options`; starts the
+    /// Puts `image` and the archive `input` where the board boots from, with the boot arguments `arguments`; starts the
     /// board, and stays until its guest has ended.
     ///
     /// # Errors
     /// The board could not be started, or standard output can't be written.
     pub fn run(
         &self,
-        options: &Options,
+        arguments: &str,
         image: &[u8],
         input: Option<&Path>,
         terms: Terms<'_>,
         symbols: impl Fn() -> Option<Symbols>,
-    ) -> Result<Ended, crate::Failure> {
+    ) -> Result<Ended, SerialError> {
         let listener = Listener::new();
-        let mut options = options.clone();
-        // The last one counts.
-        options.boot_arguments.push(listener.argument());
-        let arguments = format!("{MARK} {}", options.command_line()?);
-        let port = Port::open(&self.port, self.baud).map_err(SerialError::from)?;
+        // Of the words with its key the last one counts.
+        let arguments = format!("{MARK} {arguments} {}", listener.argument());
+        let port = Port::open(&self.port, self.baud)?;
         self.check_directory(input.is_some())?;
-        boot_files::write(&self.directory, image, input, &arguments).map_err(SerialError::from)?;
+        boot_files::write(&self.directory, image, input, &arguments)?;
         let keyboard = terms.attached.then(Keyboard::new);
         let mut stdout = io::stdout();
         let ends = Ends {
             output: terms.attached.then_some(&mut stdout),
             input: keyboard.as_ref().map(|keyboard| (Box::new(io::stdin()) as _, keyboard.is_terminal())),
         };
-        Ok(self.play(port, listener, terms, ends, symbols)?)
+        self.play(port, listener, terms, ends, symbols)
     }
 
     /// Whether the board can boot from there, as far as can be seen: its settings may lie elsewhere.
@@ -188,6 +183,8 @@ impl Board {
         let mut line = Line { listener, before: Vec::new(), console: Console::new(symbols), output: ends.output };
         let mut started = reset.is_some().then(Instant::now);
         let mut last_byte = Instant::now();
+        // Since it has said what it was run until.
+        let mut stopped: Option<Instant> = None;
         let end = loop {
             match events.recv_timeout(TICK) {
                 Ok(Event::Received(Ok(bytes))) => {
@@ -195,10 +192,10 @@ impl Board {
                     started.get_or_insert(last_byte);
                     let had_begun = line.listener.has_begun();
                     if let Some(end) = line.take(&bytes).map_err(SerialError::Output)? {
-                        break end;
+                        break if stopped.is_some() { End::Stopped } else { end };
                     }
-                    if terms.until.is_some_and(|text| line.console.has(text)) {
-                        break End::Stopped;
+                    if stopped.is_none() && terms.until.is_some_and(|text| line.console.has(text)) {
+                        stopped = Some(last_byte);
                     }
                     if !had_begun && line.listener.has_begun() {
                         started = Some(last_byte);
@@ -215,6 +212,9 @@ impl Board {
                 Err(RecvTimeoutError::Timeout) => {}
                 // The port's thread says why before it ends.
                 Err(RecvTimeoutError::Disconnected) => break End::None("the port is not read any more".into()),
+            }
+            if stopped.is_some_and(|since| since.elapsed() >= MOMENT) {
+                break End::Stopped;
             }
             if line.listener.has_begun()
                 && last_byte.elapsed() >= SILENCE
@@ -372,46 +372,32 @@ impl Keys {
 
 /// The running reset command. It is read meanwhile: a command that powers a board up may return when that has booted, and an
 /// emulator's when the guest has ended.
-struct Reset {
-    child: Child,
-    status: Option<ExitStatus>,
-}
+struct Reset(Child);
 
 impl Reset {
     fn start(command: &str) -> io::Result<Self> {
         let mut shell = Command::new("sh");
         // Its own group, to be ended with all that it has started; its words do not mix with the guest's.
         shell.args(["-c", command]).process_group(0).stdin(Stdio::null()).stdout(io::stderr());
-        Ok(Self { child: shell.spawn()?, status: None })
+        Ok(Self(shell.spawn()?))
     }
 
     /// How it failed, if it did.
-    fn failure(&mut self) -> Option<impl fmt::Display> {
-        if self.status.is_none() {
-            self.status = self.child.try_wait().ok().flatten();
-        }
-        self.status.filter(|status| !status.success())
-    }
-
-    fn has_ended(&mut self) -> bool {
-        !matches!(self.child.try_wait(), Ok(None))
+    fn failure(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().ok().flatten().filter(|status| !status.success())
     }
 }
 
 impl Drop for Reset {
     /// Lets it end, or ends it.
     fn drop(&mut self) {
-        let group = Pid::from_child(&self.child);
+        let group = Pid::from_child(&self.0);
         for signal in [None, Some(Signal::TERM), Some(Signal::KILL)] {
-            if self.has_ended() {
-                return;
-            }
             if let Some(signal) = signal {
                 let _ = kill_process_group(group, signal);
             }
-            let asked = Instant::now();
-            while asked.elapsed() < GRACE && !self.has_ended() {
-                thread::sleep(TICK);
+            if !matches!(guest::wait(&mut self.0), Ok(None)) {
+                return;
             }
         }
     }
